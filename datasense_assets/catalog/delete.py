@@ -1,0 +1,134 @@
+"""Taking an organisation, a source or a recipe out of the catalog; the tables in the warehouse stay where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from datasense_assets.catalog.models import Problem, identifier
+
+
+class DeleteRefused(Exception):
+    """Nothing was deleted: the row is not there, or something else reads it; `problems` says which."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        """Keep the problems; the text lists them, one a line."""
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+@dataclass(frozen=True)
+class Deleted:
+    """What was taken out: paths of organisation, sources, tables and recipes, and the warehouse tables left behind."""
+
+    paths: tuple[str, ...]
+    warehouse_tables: tuple[str, ...]
+
+
+_INSIDE = """
+SELECT o.id AS org_id, o.slug AS org, s.id AS source_id, s.slug AS source, t.slug AS table_slug,
+       'org_' || replace(o.slug, '-', '_') || '.' || t.warehouse_name AS warehouse_table
+FROM datasense.organizations o
+LEFT JOIN datasense.sources s ON s.org_id = o.id
+LEFT JOIN datasense.source_tables t ON t.source_id = s.id
+WHERE o.slug = :org AND (CAST(:source AS text) IS NULL OR s.slug = :source)
+ORDER BY s.slug, t.position, t.slug
+"""
+
+_RECIPES = """
+SELECT r.id, r.name, 'org_' || replace(o.slug, '-', '_') || '.' || replace(r.name, '-', '_') AS warehouse_table
+FROM datasense.recipes r JOIN datasense.organizations o ON o.id = r.org_id
+WHERE o.slug = :org ORDER BY r.name
+"""
+
+_READERS = """
+SELECT DISTINCT r.name
+FROM datasense.recipe_inputs i
+JOIN datasense.recipes r ON r.id = i.recipe_id
+JOIN datasense.organizations o ON o.id = r.org_id
+WHERE o.slug = :org AND (i.source_ident = :source OR i.recipe_ident = :recipe)
+  AND replace(r.name, '-', '_') <> coalesce(:recipe, '')
+ORDER BY r.name
+"""
+
+
+def delete_organization(connection: Connection, slug: str) -> Deleted:
+    """Take out the organisation with all it owns: sources, tables, credentials, recipes, cursors, history of runs.
+
+    Raises:
+        DeleteRefused: there is no such organisation.
+
+    """
+    rows = connection.execute(text(_INSIDE), {"org": slug, "source": None}).mappings().all()
+    if not rows:
+        raise _unknown("organisation", slug, "datasense list orgs")
+    recipes = connection.execute(text(_RECIPES), {"org": slug}).mappings().all()
+    connection.execute(text("DELETE FROM datasense.organizations WHERE slug = :org"), {"org": slug})
+    tables = _paths(slug, rows)
+    return Deleted(
+        paths=(slug, *tables[0], *(f"{slug}/recipes/{row['name']}" for row in recipes)),
+        warehouse_tables=(*tables[1], *(row["warehouse_table"] for row in recipes)),
+    )
+
+
+def delete_source(connection: Connection, org_slug: str, slug: str, *, force: bool = False) -> Deleted:
+    """Take out a source with its tables, credentials and cursors.
+
+    Raises:
+        DeleteRefused: there is no such source; or, unless `force`, recipes read it (each is named).
+
+    """
+    rows = connection.execute(text(_INSIDE), {"org": org_slug, "source": slug}).mappings().all()
+    if not rows:
+        raise _unknown("source", f"{org_slug}/{slug}", f"datasense list sources --org {org_slug}")
+    if not force:
+        _refuse_readers(connection, org_slug, f"{org_slug}/{slug}", source=identifier(slug))
+    connection.execute(text("DELETE FROM datasense.sources WHERE id = :id"), {"id": rows[0]["source_id"]})
+    paths, tables = _paths(org_slug, rows)
+    return Deleted(paths=tuple(paths), warehouse_tables=tuple(tables))
+
+
+def delete_recipe(connection: Connection, org_slug: str, name: str, *, force: bool = False) -> Deleted:
+    """Take out a recipe.
+
+    Raises:
+        DeleteRefused: there is no such recipe; or, unless `force`, other recipes read it (each is named).
+
+    """
+    rows = connection.execute(text(_RECIPES), {"org": org_slug}).mappings()
+    row = next((row for row in rows if identifier(row["name"]) == identifier(name)), None)
+    path = f"{org_slug}/recipes/{name}"
+    if row is None:
+        raise _unknown("recipe", path, f"datasense list recipes --org {org_slug}")
+    if not force:
+        _refuse_readers(connection, org_slug, path, recipe=identifier(name))
+    connection.execute(text("DELETE FROM datasense.recipes WHERE id = :id"), {"id": row["id"]})
+    return Deleted(paths=(path,), warehouse_tables=(row["warehouse_table"],))
+
+
+def _unknown(what: str, path: str, listing: str) -> DeleteRefused:
+    return DeleteRefused([Problem(path=path, message=f"there is no such {what}.", fix=f"See {listing}.")])
+
+
+def _refuse_readers(
+    connection: Connection, org: str, path: str, *, source: str | None = None, recipe: str | None = None
+) -> None:
+    rows = connection.execute(text(_READERS), {"org": org, "source": source, "recipe": recipe})
+    fix = "Delete or change that recipe first, or use --force."
+    problems = [Problem(path=path, message=f"the recipe {row.name} reads it.", fix=fix) for row in rows]
+    if problems:
+        raise DeleteRefused(problems)
+
+
+def _paths(org: str, rows: Any) -> tuple[list[str], list[str]]:
+    paths: dict[str, None] = {}
+    tables: list[str] = []
+    for row in rows:
+        if row["source"] is not None:
+            paths[f"{org}/{row['source']}"] = None
+        if row["table_slug"] is not None:
+            paths[f"{org}/{row['source']}/{row['table_slug']}"] = None
+            tables.append(row["warehouse_table"])
+    return list(paths), tables

@@ -1,0 +1,98 @@
+"""What is known of sources, tables and recipes at run time: small functions over a connection, in its transaction.
+
+`loads`: cursors and results of loads. `discovery`: tables and columns as found. `builds`: recipes. `due`: when a
+source is next. `requests`: runs that people ask for, and pauses.
+"""
+
+from datasense_assets.catalog.state.builds import (
+    StaleRecipe,
+    mark_requested,
+    read_input_versions,
+    record_build,
+    record_build_failure,
+    stale_recipes,
+)
+from datasense_assets.catalog.state.discovery import (
+    DiscoveredTable,
+    SchemaChange,
+    read_tables,
+    record_discovery,
+    record_schema_changes,
+    replace_columns,
+    upsert_tables,
+)
+from datasense_assets.catalog.state.due import (
+    DueSource,
+    ReplanSource,
+    due_sources,
+    mark_slot_asked,
+    set_next_due,
+    sources_to_replan,
+)
+from datasense_assets.catalog.state.loads import (
+    CursorRow,
+    FailureRecord,
+    FenceLost,
+    TableStatus,
+    advance_cursor,
+    read_cursor,
+    read_table_status,
+    record_load,
+    record_source_result,
+    tables_loaded_by,
+)
+from datasense_assets.catalog.state.requests import (
+    BREAKER,
+    AskedRun,
+    RequestResult,
+    add_request,
+    open_requests,
+    pause,
+    read_request,
+    resume,
+    settle_request,
+)
+from datasense_assets.catalog.state.revision import CatalogRevision, read_revision
+
+__all__ = [
+    "BREAKER",
+    "AskedRun",
+    "CatalogRevision",
+    "CursorRow",
+    "DiscoveredTable",
+    "DueSource",
+    "FailureRecord",
+    "FenceLost",
+    "ReplanSource",
+    "RequestResult",
+    "SchemaChange",
+    "StaleRecipe",
+    "TableStatus",
+    "add_request",
+    "advance_cursor",
+    "due_sources",
+    "mark_requested",
+    "mark_slot_asked",
+    "open_requests",
+    "pause",
+    "read_cursor",
+    "read_input_versions",
+    "read_request",
+    "read_revision",
+    "read_table_status",
+    "read_tables",
+    "record_build",
+    "record_build_failure",
+    "record_discovery",
+    "record_load",
+    "record_schema_changes",
+    "record_source_result",
+    "replace_columns",
+    "resume",
+    "set_next_due",
+    "settle_request",
+    "sources_to_replan",
+    "stale_recipes",
+    "tables_loaded_by",
+    "upsert_tables",
+]

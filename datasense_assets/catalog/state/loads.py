@@ -1,0 +1,176 @@
+"""How far a table has been read, what its last load brought, and how its source fared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from datasense_assets.catalog.state.requests import BREAKER
+from datasense_assets.catalog.tables import cursors, leases, pauses, source_status, source_tables, table_status
+
+
+class FenceLost(Exception):
+    """Another run has taken the source since our lease was given: what we read must not move the cursor."""
+
+
+@dataclass(frozen=True)
+class CursorRow:
+    """Position of a table: the connector's own `value`, and `boundary`, row id → short hash of the rows at it."""
+
+    value: str | None
+    boundary: dict[str, str]
+    fence: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class TableStatus:
+    """What is known of a table's data; times are None and `data_version` 0 until its first load."""
+
+    data_version: int
+    content_hash: str | None
+    row_count: int | None
+    fresh_as_of: datetime | None
+    loaded_at: datetime | None
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """A failure as people read it: `kind` is a stable word, `message` what happened, `advice` what helps."""
+
+    kind: str
+    message: str
+    advice: str = ""
+
+
+def read_cursor(connection: Connection, table_id: int) -> CursorRow | None:
+    """The cursor of the table; None when it has never been loaded live."""
+    query = select(cursors.c.value, cursors.c.boundary, cursors.c.fence, cursors.c.updated_at)
+    row = connection.execute(query.where(cursors.c.table_id == table_id)).one_or_none()
+    return None if row is None else CursorRow(row.value, row.boundary, row.fence, row.updated_at)
+
+
+def advance_cursor(
+    connection: Connection, table_id: int, value: str | None, boundary: Mapping[str, str], fence: int
+) -> None:
+    """Write the cursor under the fence number of our lease.
+
+    Raises:
+        FenceLost: the source's lease, or the cursor itself, carries a higher fence than ours.
+
+    """
+    # Locking the lease row makes a run that is about to take the source over wait until this transaction ends.
+    held = connection.execute(
+        select(leases.c.fence)
+        .join(source_tables, source_tables.c.source_id == leases.c.source_id)
+        .where(source_tables.c.id == table_id)
+        .with_for_update(read=True, of=leases)
+    ).scalar()
+    if held is not None and held > fence:
+        raise FenceLost(f"the source of table {table_id} was taken by another run (fence {held}, ours {fence})")
+    row = {"value": value, "boundary": dict(boundary), "fence": fence, "updated_at": func.now()}
+    # The returned row tells, not the row count: a driver may not know that of an insert.
+    moved = connection.execute(
+        insert(cursors)
+        .values(table_id=table_id, **row)
+        .on_conflict_do_update(index_elements=["table_id"], set_=row, where=cursors.c.fence <= fence)
+        .returning(cursors.c.table_id)
+    ).one_or_none()
+    if moved is None:
+        raise FenceLost(f"the cursor of table {table_id} was moved by a later run (our fence is {fence})")
+
+
+def read_table_status(connection: Connection, table_id: int) -> TableStatus | None:
+    """What is known of the table's data; None when there is no such table."""
+    row = connection.execute(
+        select(
+            table_status.c.data_version,
+            table_status.c.content_hash,
+            table_status.c.row_count,
+            table_status.c.fresh_as_of,
+            table_status.c.loaded_at,
+        ).where(table_status.c.table_id == table_id)
+    ).one_or_none()
+    return None if row is None else TableStatus(*row)
+
+
+def record_load(
+    connection: Connection,
+    table_id: int,
+    *,
+    run_id: str,
+    row_count: int,
+    rows_loaded: int,
+    rejected: int,
+    content_hash: str | None,
+    changed: bool,
+    fresh_as_of: datetime | None,
+) -> int:
+    """Record a load of the table and return its data version, which grows by one when `changed`.
+
+    `row_count`: rows in the table now; `rows_loaded`: rows written by this load (0 included); `rejected`: rows that
+    could not be read; `content_hash`: of the whole content, for sources without history; `fresh_as_of`: the moment the
+    data is complete up to (None keeps the old one, as a backfill must).
+    """
+    values: dict[str, Any] = {
+        "run_id": run_id,
+        "row_count": row_count,
+        "rows_loaded": rows_loaded,
+        "rejected_rows": rejected,
+        "content_hash": content_hash,
+        "loaded_at": func.now(),
+    }
+    if fresh_as_of is not None:
+        values["fresh_as_of"] = func.greatest(table_status.c.fresh_as_of, fresh_as_of)
+    if changed:
+        values["data_version"] = table_status.c.data_version + 1
+        values["changed_at"] = func.now()
+    version = connection.execute(
+        update(table_status)
+        .where(table_status.c.table_id == table_id)
+        .values(**values)
+        .returning(table_status.c.data_version)
+    ).scalar_one()
+    return int(version)
+
+
+def tables_loaded_by(connection: Connection, source_id: int, run_id: str) -> frozenset[int]:
+    """Ids of the source's tables whose last load was this run's: what a retry of the run need not do again."""
+    of_source = select(source_tables.c.id).where(source_tables.c.source_id == source_id)
+    query = select(table_status.c.table_id).where(
+        table_status.c.run_id == run_id, table_status.c.table_id.in_(of_source)
+    )
+    return frozenset(connection.execute(query).scalars())
+
+
+def record_source_result(
+    connection: Connection, source_id: int, *, run_id: str, started_at: datetime, failure: FailureRecord | None
+) -> int:
+    """Record how a run over the source ended; return how many runs in a row have failed (0 after a success).
+
+    A success closes the source's breaker, if it was open.
+    """
+    values: dict[str, Any] = {"last_run_id": run_id, "last_started_at": started_at}
+    if failure is None:
+        values |= {"last_success_at": func.now(), "failures_in_a_row": 0}
+        values |= {"failure_kind": None, "failure_message": None, "failure_advice": None}
+        connection.execute(delete(pauses).where(pauses.c.source_id == source_id, pauses.c.paused_by == BREAKER))
+    else:
+        values |= {"last_failure_at": func.now(), "failures_in_a_row": source_status.c.failures_in_a_row + 1}
+        values |= {
+            "failure_kind": failure.kind,
+            "failure_message": failure.message,
+            "failure_advice": failure.advice,
+        }
+    count = connection.execute(
+        update(source_status)
+        .where(source_status.c.source_id == source_id)
+        .values(**values)
+        .returning(source_status.c.failures_in_a_row)
+    ).scalar_one()
+    return int(count)

@@ -1,0 +1,165 @@
+"""Runs that people ask for through the command line or the web product, and pauses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from datasense_assets.catalog.sharding import SHARD_CONDITION, shard_binds
+from datasense_assets.catalog.tables import pauses, source_status, sources, sync_requests
+from datasense_assets.settings import Shard
+
+# `pauses.paused_by` of a pause that the platform made after failures in a row, and takes back by itself.
+BREAKER = "breaker"
+
+
+@dataclass(frozen=True)
+class AskedRun:
+    """A run someone asked for: of one source (some of its tables), of one recipe, or of the whole organisation."""
+
+    id: int
+    org_id: int
+    org_slug: str
+    source_id: int | None
+    source_slug: str | None
+    recipe_id: int | None
+    recipe_name: str | None
+    tables: tuple[str, ...] | None
+    partition_first: str | None
+    partition_last: str | None
+    full_reload: bool
+    lane: str
+    requested_by: str
+    requested_at: datetime
+    last_success_at: datetime | None
+
+
+@dataclass(frozen=True)
+class RequestResult:
+    """What became of a request: `run_id` of the run that serves it, or `error` saying why there is none."""
+
+    settled: bool
+    run_id: str | None
+    error: str | None
+
+
+_OPEN = f"""
+SELECT q.id, q.org_id, o.slug AS org_slug, q.source_id, s.slug AS source_slug, q.recipe_id, r.name AS recipe_name,
+       q.tables, q.partition_first, q.partition_last, q.full_reload, q.lane, q.requested_by, q.requested_at,
+       st.last_success_at
+FROM datasense.sync_requests q
+JOIN datasense.organizations o ON o.id = q.org_id
+LEFT JOIN datasense.sources s ON s.id = q.source_id
+LEFT JOIN datasense.source_status st ON st.source_id = q.source_id
+LEFT JOIN datasense.recipes r ON r.id = q.recipe_id
+WHERE q.taken_at IS NULL AND {SHARD_CONDITION}
+ORDER BY q.id LIMIT :limit
+"""  # noqa: S608 - the condition is a constant of ours
+
+
+def add_request(
+    connection: Connection,
+    *,
+    org_id: int,
+    source_id: int | None = None,
+    recipe_id: int | None = None,
+    tables: Sequence[str] | None = None,
+    partitions: tuple[str, str] | None = None,
+    full_reload: bool = False,
+    lane: str = "interactive",
+    requested_by: str = "",
+) -> int:
+    """Ask for a run and return the request's id; `partitions` is the first and the last key, both taken in.
+
+    Raises:
+        sqlalchemy.exc.IntegrityError: source or recipe belong to another organisation, or both are given.
+
+    """
+    first, last = partitions or (None, None)
+    request = insert(sync_requests).values(
+        org_id=org_id,
+        source_id=source_id,
+        recipe_id=recipe_id,
+        tables=None if tables is None else list(tables),
+        partition_first=first,
+        partition_last=last,
+        full_reload=full_reload,
+        lane=lane,
+        requested_by=requested_by,
+    )
+    return int(connection.execute(request.returning(sync_requests.c.id)).scalar_one())
+
+
+def open_requests(connection: Connection, limit: int, shard: Shard | None = None) -> list[AskedRun]:
+    """Up to `limit` requests that no run serves yet, oldest first; each stays open until `settle_request`."""
+    rows = connection.execute(text(_OPEN), {"limit": limit, **shard_binds(shard)}).mappings()
+    return [AskedRun(**{**row, "tables": None if row["tables"] is None else tuple(row["tables"])}) for row in rows]
+
+
+def settle_request(
+    connection: Connection, request_id: int, *, run_id: str | None = None, error: str | None = None
+) -> None:
+    """Write what became of a request: the run that serves it, or why there is none; it is open no more."""
+    connection.execute(
+        update(sync_requests)
+        .where(sync_requests.c.id == request_id)
+        .values(run_id=run_id, error=error, taken_at=func.now())
+    )
+
+
+def read_request(connection: Connection, request_id: int) -> RequestResult | None:
+    """What became of a request so far; None when there is no such request."""
+    row = connection.execute(
+        select(sync_requests.c.taken_at, sync_requests.c.run_id, sync_requests.c.error).where(
+            sync_requests.c.id == request_id
+        )
+    ).one_or_none()
+    return None if row is None else RequestResult(row.taken_at is not None, row.run_id, row.error)
+
+
+def pause(
+    connection: Connection,
+    org_id: int,
+    source_id: int | None = None,
+    *,
+    reason: str,
+    by: str,
+    probe_at: datetime | None = None,
+) -> bool:
+    """Pause a source, or the whole organisation; return whether anything changed.
+
+    `probe_at`: when a paused source may be tried once more (the breaker's). The breaker (`by=BREAKER`) never
+    overwrites a pause that a person made.
+    """
+    row = {"reason": reason, "paused_by": by, "probe_at": probe_at}
+    statement = insert(pauses).values(org_id=org_id, source_id=source_id, **row)
+    differs = or_(*(pauses.c[name].is_distinct_from(statement.excluded[name]) for name in row))
+    if by == BREAKER:
+        differs = differs & (pauses.c.paused_by == BREAKER)
+    done = connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[text("org_id"), text("coalesce(source_id, 0)")], set_=row, where=differs
+        ).returning(pauses.c.org_id)
+    )
+    return done.one_or_none() is not None
+
+
+def resume(connection: Connection, org_id: int, source_id: int | None = None) -> bool:
+    """Take the pause back, forget the failures that led to it and have the schedule counted anew from now.
+
+    Returns whether there was a pause. Resuming an organisation leaves pauses of single sources standing.
+    """
+    removed = connection.execute(
+        delete(pauses).where(pauses.c.org_id == org_id, pauses.c.source_id.is_not_distinct_from(source_id))
+    ).rowcount
+    if removed:
+        owned = select(sources.c.id).where(sources.c.org_id == org_id)
+        if source_id is not None:
+            owned = owned.where(sources.c.id == source_id)
+        values = {"replan": True} if source_id is None else {"replan": True, "failures_in_a_row": 0}
+        connection.execute(update(source_status).where(source_status.c.source_id.in_(owned)).values(**values))
+    return bool(removed)

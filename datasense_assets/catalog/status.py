@@ -1,0 +1,211 @@
+"""How everything stands, for people: one line a table and recipe, with the reason and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Literal
+
+from sqlalchemy import Connection, RowMapping, text
+
+
+class State(StrEnum):
+    """In how far a table or recipe can be relied on; the first that applies, in this order."""
+
+    PAUSED = "paused"
+    UNDISCOVERED = "undiscovered"
+    FAILING = "failing"
+    QUEUED = "queued"
+    NEVER_LOADED = "never loaded"
+    LATE = "late"
+    MANUAL = "manual"
+    FRESH = "fresh"
+
+
+@dataclass(frozen=True)
+class StatusRow:
+    """One table or recipe. `path`: `org/source/table`, `org/source` while undiscovered, or `org/recipes/name`.
+
+    `why` and `what_to_do` are sentences ('' where nothing is to be done). `fresh_as_of`: the data is complete up to
+    then (of a recipe: when it was built). `running`: a load of its source goes on now. Times have a time zone.
+    """
+
+    kind: Literal["table", "recipe"]
+    org: str
+    path: str
+    state: State
+    why: str
+    what_to_do: str
+    row_count: int | None
+    fresh_as_of: datetime | None
+    next_due_at: datetime | None
+    failure: str | None
+    running: bool
+    rejected_rows: int
+
+
+_TABLES = """
+SELECT o.slug AS org, s.slug AS source, t.slug AS table_slug, s.schedule = '"manual"'::jsonb AS manual,
+       st.next_due_at, st.failure_message, st.failure_advice, st.failures_in_a_row, st.last_failure_at,
+       coalesce(st.last_requested_at > greatest(st.last_started_at, :now - interval '1 hour'), false)
+           OR EXISTS (SELECT FROM datasense.sync_requests q WHERE q.taken_at IS NULL AND q.org_id = o.id
+                      AND q.recipe_id IS NULL AND (q.source_id IS NULL OR q.source_id = s.id)) AS queued,
+       coalesce(l.expires_at > :now, false) AS running,
+       coalesce(sp.reason, op.reason) AS pause_reason,
+       sp.id IS NOT NULL AS source_paused, op.id IS NOT NULL AS org_paused,
+       sp.paused_by, sp.probe_at, ts.row_count, ts.rejected_rows, ts.fresh_as_of, ts.loaded_at
+FROM datasense.sources s
+JOIN datasense.organizations o ON o.id = s.org_id
+JOIN datasense.source_status st ON st.source_id = s.id
+LEFT JOIN datasense.source_tables t ON t.source_id = s.id
+LEFT JOIN datasense.table_status ts ON ts.table_id = t.id
+LEFT JOIN datasense.leases l ON l.source_id = s.id
+LEFT JOIN datasense.pauses sp ON sp.org_id = o.id AND sp.source_id = s.id
+LEFT JOIN datasense.pauses op ON op.org_id = o.id AND op.source_id IS NULL
+WHERE CAST(:org AS text) IS NULL OR o.slug = :org
+ORDER BY o.slug COLLATE "C", s.slug COLLATE "C", t.position, t.slug COLLATE "C"
+"""
+
+_RECIPES = """
+SELECT o.slug AS org, r.name, st.row_count, st.built_at, st.failure_message, st.failures_in_a_row, st.failed_at,
+       coalesce(st.last_requested_at > greatest(st.built_at, st.failed_at, :now - interval '1 hour'), false)
+           OR EXISTS (SELECT FROM datasense.sync_requests q WHERE q.taken_at IS NULL AND q.org_id = o.id
+                      AND q.recipe_id = r.id) AS queued,
+       op.id IS NOT NULL AS org_paused, op.reason AS pause_reason,
+       st.spec_hash IS DISTINCT FROM r.spec_hash AS spec_changed,
+       EXISTS (SELECT FROM datasense.recipe_inputs i
+               LEFT JOIN datasense.sources s ON s.org_id = r.org_id AND replace(s.slug, '-', '_') = i.source_ident
+               LEFT JOIN datasense.source_tables t
+                   ON t.source_id = s.id AND replace(t.slug, '-', '_') = i.table_ident
+               LEFT JOIN datasense.table_status ts ON ts.table_id = t.id
+               LEFT JOIN datasense.recipes u ON u.org_id = r.org_id AND replace(u.name, '-', '_') = i.recipe_ident
+               LEFT JOIN datasense.recipe_status us ON us.recipe_id = u.id
+               WHERE i.recipe_id = r.id
+                 AND coalesce(ts.data_version, us.data_version) IS DISTINCT FROM i.built_version) AS inputs_changed
+FROM datasense.recipes r
+JOIN datasense.organizations o ON o.id = r.org_id
+JOIN datasense.recipe_status st ON st.recipe_id = r.id
+LEFT JOIN datasense.pauses op ON op.org_id = o.id AND op.source_id IS NULL
+WHERE CAST(:org AS text) IS NULL OR o.slug = :org
+ORDER BY o.slug COLLATE "C", r.name COLLATE "C"
+"""
+
+# A due source may wait this long for a free slot before it is called late.
+_PATIENCE = timedelta(minutes=15)
+
+
+def organization_status(
+    connection: Connection, org_slug: str | None = None, *, now: datetime | None = None
+) -> list[StatusRow]:
+    """Every table and recipe of the organisation (None: of all), by organisation; tables first."""
+    moment = now or datetime.now(UTC)
+    binds = {"org": org_slug, "now": moment}
+    rows = [_table(row, moment) for row in connection.execute(text(_TABLES), binds).mappings()]
+    rows += [_recipe(row) for row in connection.execute(text(_RECIPES), binds).mappings()]
+    return sorted(rows, key=lambda row: row.org)
+
+
+def _table(row: RowMapping, now: datetime) -> StatusRow:
+    source = f"{row['org']}/{row['source']}"
+    state, why, what_to_do = next(_table_states(row, source, now))
+    return StatusRow(
+        kind="table",
+        org=row["org"],
+        path=source if row["table_slug"] is None else f"{source}/{row['table_slug']}",
+        state=state,
+        why=why,
+        what_to_do=what_to_do,
+        row_count=row["row_count"],
+        fresh_as_of=row["fresh_as_of"],
+        next_due_at=row["next_due_at"],
+        failure=row["failure_message"],
+        running=row["running"],
+        rejected_rows=row["rejected_rows"] or 0,
+    )
+
+
+def _table_states(row: RowMapping, source: str, now: datetime) -> Iterator[tuple[State, str, str]]:
+    """States that apply, the most telling first."""
+    if row["source_paused"] or row["org_paused"]:
+        yield _paused(row, source if row["source_paused"] else row["org"])
+    failing = row["failures_in_a_row"] > 0
+    if row["table_slug"] is None:
+        why = row["failure_message"] or "Its tables are not known yet."
+        advice = row["failure_advice"] or f"Run datasense discover {source}."
+        yield State.UNDISCOVERED, why, advice
+    if failing:
+        times = row["failures_in_a_row"]
+        why = f"{row['failure_message']} ({times} time{'s' if times > 1 else ''} in a row)"
+        yield State.FAILING, why, row["failure_advice"] or f"Run datasense test {source}."
+    if row["running"]:
+        if row["loaded_at"] is None:
+            yield State.QUEUED, "Its first load goes on now.", ""
+    elif row["queued"]:
+        yield State.QUEUED, "A run was asked for and has not started yet.", ""
+    if row["loaded_at"] is None:
+        yield (
+            State.NEVER_LOADED,
+            "It has not been loaded yet.",
+            f"Run datasense sync {source}, or wait for its schedule.",
+        )
+    if row["next_due_at"] is not None and now - row["next_due_at"] > _PATIENCE and not row["running"]:
+        since = _minutes(now - row["next_due_at"])
+        yield State.LATE, f"It has been due for {since}.", "See whether the daemon runs: datasense doctor."
+    if row["manual"]:
+        yield State.MANUAL, "It is loaded only by hand.", ""
+    yield State.FRESH, "", ""
+
+
+def _paused(row: RowMapping, path: str) -> tuple[State, str, str]:
+    why = row["pause_reason"] or "Someone paused it."
+    probe = row.get("probe_at")
+    if row.get("paused_by") == "breaker":
+        advice = (row.get("failure_advice") or "").strip()
+        again = f" It is tried again at {probe:%Y-%m-%d %H:%M} UTC." if probe is not None else ""
+        return State.PAUSED, f"{why}{again}", f"{advice} Then run datasense resume {path}.".strip()
+    return State.PAUSED, why, f"Run datasense resume {path}."
+
+
+def _recipe(row: RowMapping) -> StatusRow:
+    path = f"{row['org']}/recipes/{row['name']}"
+    state, why, what_to_do = next(_recipe_states(row))
+    return StatusRow(
+        kind="recipe",
+        org=row["org"],
+        path=path,
+        state=state,
+        why=why,
+        what_to_do=what_to_do,
+        row_count=row["row_count"],
+        fresh_as_of=row["built_at"],
+        next_due_at=None,
+        failure=row["failure_message"],
+        running=False,
+        rejected_rows=0,
+    )
+
+
+def _recipe_states(row: RowMapping) -> Iterator[tuple[State, str, str]]:
+    build = f"Run datasense build {row['org']}/{row['name']}"
+    if row["org_paused"]:
+        yield _paused(row, row["org"])
+    if row["failures_in_a_row"] > 0:
+        yield State.FAILING, row["failure_message"] or "", f"Correct the recipe or its inputs. {build}."
+    if row["queued"]:
+        yield State.QUEUED, "A run was asked for and has not ended yet.", ""
+    if row["built_at"] is None:
+        yield State.NEVER_LOADED, "It has not been built yet.", f"{build}, or wait until its inputs are loaded."
+    if row["spec_changed"]:
+        yield State.LATE, "The recipe was changed after it was built.", f"{build}, or wait."
+    if row["inputs_changed"]:
+        yield State.LATE, "Its inputs have newer data.", f"{build}, or wait until all of them are fresh."
+    yield State.FRESH, "", ""
+
+
+def _minutes(span: timedelta) -> str:
+    minutes = int(span.total_seconds() // 60)
+    if minutes < 120:
+        return f"{minutes} minutes"
+    return f"{minutes // 60} hours" if minutes < 48 * 60 else f"{minutes // 1440} days"

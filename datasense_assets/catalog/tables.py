@@ -1,0 +1,263 @@
+"""The catalog's tables as SQLAlchemy Core knows them; the migrations are what creates them.
+
+A test holds the two against each other, so a column added here without a migration (or the other way) is found.
+Constraints and triggers are in the migrations alone.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    DateTime,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB
+
+metadata = MetaData(schema="datasense")
+
+
+def _id() -> Column[int]:
+    return Column("id", BigInteger, primary_key=True)
+
+
+def _number(name: str) -> Column[int]:
+    return Column(name, BigInteger)
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text)
+
+
+def _time(name: str) -> Column[datetime]:
+    return Column(name, DateTime(timezone=True))
+
+
+organizations = Table(
+    "organizations",
+    metadata,
+    _id(),
+    _text("slug"),
+    _text("name"),
+    _text("timezone"),
+    _text("tier"),
+    Column("contacts", JSONB),
+    Column("warehouse", JSONB(none_as_null=True)),
+    _time("created_at"),
+    _time("updated_at"),
+)
+
+org_roles = Table(
+    "org_roles",
+    metadata,
+    Column("org_id", BigInteger, primary_key=True),
+    _text("role_name"),
+    _text("password_encrypted"),
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    _id(),
+    _number("org_id"),
+    _text("slug"),
+    _text("connector"),
+    Column("config", JSONB),
+    Column("schedule", JSONB),
+    _text("partition_every"),
+    Column("partition_start", Date),
+    _text("deletes"),
+    Column("discover_all", Boolean),
+    Column("created_on", Date),
+    _time("created_at"),
+    _time("updated_at"),
+)
+
+source_tables = Table(
+    "source_tables",
+    metadata,
+    _id(),
+    _number("source_id"),
+    _number("org_id"),
+    _text("slug"),
+    _text("resource"),
+    Column("path", ARRAY(Text)),
+    _number("parent_id"),
+    _text("title"),
+    Column("types", JSONB),
+    Column("key", ARRAY(Text)),
+    Column("history_start", Date),
+    _text("warehouse_name"),
+    Column("position", Integer),
+    _time("created_at"),
+)
+
+source_columns = Table(
+    "source_columns",
+    metadata,
+    Column("table_id", BigInteger, primary_key=True),
+    Column("name", Text, primary_key=True),
+    _text("key"),
+    _text("label"),
+    Column("labels", JSONB),
+    _text("type"),
+    Column("position", Integer),
+    Column("choices", JSONB),
+    Column("personal", Boolean),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    _id(),
+    _number("org_id"),
+    _number("source_id"),
+    _text("name"),
+    Column("reference", JSONB),
+    _time("updated_at"),
+)
+
+recipes = Table(
+    "recipes",
+    metadata,
+    _id(),
+    _number("org_id"),
+    _text("name"),
+    _text("title"),
+    Column("spec", JSON),
+    _text("spec_hash"),
+    _time("created_at"),
+    _time("updated_at"),
+)
+
+recipe_inputs = Table(
+    "recipe_inputs",
+    metadata,
+    Column("recipe_id", BigInteger, primary_key=True),
+    Column("alias", Text, primary_key=True),
+    _text("source_ident"),
+    _text("table_ident"),
+    _text("recipe_ident"),
+    _number("built_version"),
+)
+
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("table_id", BigInteger, primary_key=True),
+    _text("value"),
+    Column("boundary", JSONB),
+    _number("fence"),
+    _time("updated_at"),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("source_id", BigInteger, primary_key=True),
+    _text("owner"),
+    _number("fence"),
+    _time("expires_at"),
+)
+
+source_status = Table(
+    "source_status",
+    metadata,
+    Column("source_id", BigInteger, primary_key=True),
+    _time("next_due_at"),
+    Column("replan", Boolean),
+    _time("last_slot"),
+    _time("last_requested_at"),
+    _text("last_run_id"),
+    _time("last_started_at"),
+    _time("last_success_at"),
+    _time("last_failure_at"),
+    _text("failure_kind"),
+    _text("failure_message"),
+    _text("failure_advice"),
+    Column("failures_in_a_row", Integer),
+    _time("discovered_at"),
+)
+
+table_status = Table(
+    "table_status",
+    metadata,
+    Column("table_id", BigInteger, primary_key=True),
+    _number("data_version"),
+    _text("content_hash"),
+    _number("row_count"),
+    _number("rows_loaded"),
+    _number("rejected_rows"),
+    _time("fresh_as_of"),
+    _time("loaded_at"),
+    _time("changed_at"),
+    _text("run_id"),
+)
+
+recipe_status = Table(
+    "recipe_status",
+    metadata,
+    Column("recipe_id", BigInteger, primary_key=True),
+    _number("data_version"),
+    _number("row_count"),
+    _time("built_at"),
+    _time("changed_at"),
+    _text("spec_hash"),
+    _text("run_id"),
+    _time("last_requested_at"),
+    _text("failure_kind"),
+    _text("failure_message"),
+    _time("failed_at"),
+    Column("failures_in_a_row", Integer),
+)
+
+schema_changes = Table(
+    "schema_changes",
+    metadata,
+    _id(),
+    _number("table_id"),
+    _time("at"),
+    _text("run_id"),
+    _text("kind"),
+    _text("column_name"),
+    _text("old_type"),
+    _text("new_type"),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    _id(),
+    _number("org_id"),
+    _number("source_id"),
+    _text("reason"),
+    _time("paused_at"),
+    _text("paused_by"),
+    _time("probe_at"),
+)
+
+sync_requests = Table(
+    "sync_requests",
+    metadata,
+    _id(),
+    _number("org_id"),
+    _number("source_id"),
+    _number("recipe_id"),
+    Column("tables", ARRAY(Text)),
+    _text("partition_first"),
+    _text("partition_last"),
+    Column("full_reload", Boolean),
+    _text("lane"),
+    _text("requested_by"),
+    _time("requested_at"),
+    _time("taken_at"),
+    _text("run_id"),
+    _text("error"),
+)
