@@ -1,0 +1,213 @@
+"""Replacing a table whole: built beside the old one with declared types, then swapped in by name, in one transaction.
+
+Readers see the old table until the commit and the new one after it. What people hung on the old table comes along:
+grants, comments, indexes, constraints. What cannot come along (views on it, foreign keys to it, policies, triggers) is
+refused by name before any work is done. If anything fails, the old table stays as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from datasense_assets.warehouse.attachments import Attachments, read_attachments, refusing
+from datasense_assets.warehouse.errors import DatabaseUnavailable, SwapRefused, WarehouseError
+
+_TYPE = re.compile(r"[a-z][a-z0-9_ ]*(\(\d+(, ?\d+)?\))?( (with|without) time zone)?(\[\])?")
+OWN_INDEX_PREFIX = "_ds_ix_"
+
+
+class TableBusy(DatabaseUnavailable):
+    """Somebody has used the table for longer than the lock timeout: try again."""
+
+
+class LimitExceeded(WarehouseError):
+    """The statement took longer than it may."""
+
+
+@dataclass(frozen=True)
+class SessionLimits:
+    """Limits of one transaction: times in seconds, memory in MB for each sort or hash."""
+
+    statement_timeout: float = 600.0
+    lock_timeout: float = 30.0
+    work_mem: int = 64
+    timezone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class ColumnSpec:
+    """A column to be: name, Postgres type, and the comment people read (None keeps the old column's)."""
+
+    name: str
+    pg_type: str
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """An index to be, over columns in order."""
+
+    columns: tuple[str, ...]
+    unique: bool = False
+
+
+def apply_limits(connection: psycopg.Connection, limits: SessionLimits) -> None:
+    """Set the limits for the current transaction only; nothing stays on a pooled connection."""
+    connection.execute(
+        "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true),"
+        " set_config('work_mem', %s, true), set_config('timezone', %s, true)",
+        (
+            str(int(limits.statement_timeout * 1000)),
+            str(int(limits.lock_timeout * 1000)),
+            f"{limits.work_mem}MB",
+            limits.timezone,
+        ),
+    )
+
+
+def replace_table(
+    connection: psycopg.Connection,
+    schema: str,
+    table: str,
+    columns: Sequence[ColumnSpec],
+    insert_select: str,
+    *,
+    indexes: Sequence[IndexSpec] = (),
+    table_comment: str | None = None,
+    limits: SessionLimits | None = None,
+) -> int:
+    """Make `schema.table` hold exactly the rows of `insert_select`, with the declared types; returns how many.
+
+    `insert_select` is one SELECT compiled by us, its columns in the order of `columns`. Runs in a transaction of
+    its own, or in a savepoint of the caller's.
+
+    Raises:
+        SwapRefused: something depends on the old table, it is no plain table, or a kept unique index does not hold.
+        TableBusy: it was locked for longer than `limits.lock_timeout`.
+        LimitExceeded: the statement took longer than `limits.statement_timeout`.
+        psycopg.Error: the SELECT itself failed (a value does not fit its type, a column is not there).
+    """
+    limits = limits or SessionLimits()
+    place = f"{schema}.{table}"
+    new = f"_ds_new_{_digest(place)}"
+    try:
+        with connection.transaction():
+            apply_limits(connection, limits)
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"datasense swap {place}",))
+            old = read_attachments(connection, schema, table)
+            if old is not None and old.obstacles:
+                raise _refused(place, old.obstacles)
+            _create(connection, schema, new, columns)
+            rows = _fill(connection, schema, new, columns, insert_select)
+            renames = _add_own_indexes(connection, schema, new, table, columns, indexes)
+            if old is not None:
+                renames += old.build_on(connection, schema, new)
+            _comment(connection, schema, new, columns, table_comment, old)
+            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, new)))
+            if old is not None:
+                old.grant_on(connection, schema, new)
+                connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(schema, table)))
+            _rename(connection, "TABLE", schema, new, table)
+            for temporary, final in renames:
+                _rename(connection, "INDEX", schema, temporary, final)
+            return rows
+    except psycopg.errors.LockNotAvailable:
+        raise TableBusy(
+            f"{place} was in use for more than {limits.lock_timeout:g} s and was not replaced.", advice="Try again."
+        ) from None
+    except psycopg.errors.QueryCanceled:
+        raise LimitExceeded(
+            f"Building {place} took longer than {limits.statement_timeout:g} s; the old table stays.",
+            advice="Let it read less (filter earlier, join on fewer rows), or raise the limit.",
+        ) from None
+    except psycopg.errors.DependentObjectsStillExist as error:
+        raise _refused(place, tuple((error.diag.message_detail or "").splitlines())) from None
+
+
+def _refused(place: str, obstacles: Sequence[str]) -> SwapRefused:
+    return SwapRefused(
+        f"{place} cannot be replaced, because of: {'; '.join(obstacles)}.",
+        advice="Drop what is named (a recipe can take a view's place), then run this again.",
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _create(connection: psycopg.Connection, schema: str, new: str, columns: Sequence[ColumnSpec]) -> None:
+    parts = []
+    for column in columns:
+        if not _TYPE.fullmatch(column.pg_type):
+            raise ValueError(f"{column.pg_type!r} is not a Postgres type")
+        parts.append(sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.pg_type)))
+    connection.execute(sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(schema, new), sql.SQL(", ").join(parts)))
+
+
+def _fill(
+    connection: psycopg.Connection, schema: str, new: str, columns: Sequence[ColumnSpec], insert_select: str
+) -> int:
+    names = sql.SQL(", ").join(sql.Identifier(column.name) for column in columns)
+    statement = sql.SQL("INSERT INTO {} ({}) {}").format(sql.Identifier(schema, new), names, sql.SQL(insert_select))
+    # binary asks for the extended protocol, in which the server itself refuses a second statement
+    return connection.execute(statement, binary=True).rowcount
+
+
+def _add_own_indexes(
+    connection: psycopg.Connection,
+    schema: str,
+    new: str,
+    table: str,
+    columns: Sequence[ColumnSpec],
+    indexes: Sequence[IndexSpec],
+) -> list[tuple[str, str]]:
+    """Build the declared indexes; they are known by their prefix, so one that is no longer declared goes away."""
+    known = {column.name for column in columns}
+    renames = []
+    for index in dict.fromkeys(indexes):
+        if not set(index.columns) <= known:
+            raise ValueError(f"index over columns that the table does not have: {sorted(set(index.columns) - known)}")
+        final = OWN_INDEX_PREFIX + _digest(f"{schema}.{table} {index}")
+        temporary = f"_ds_new_{_digest(final)}"
+        statement = sql.SQL("CREATE {unique}INDEX {name} ON {table} ({columns})").format(
+            unique=sql.SQL("UNIQUE " if index.unique else ""),
+            name=sql.Identifier(temporary),
+            table=sql.Identifier(schema, new),
+            columns=sql.SQL(", ").join(map(sql.Identifier, index.columns)),
+        )
+        with refusing(f"the unique key ({', '.join(index.columns)})"):
+            connection.execute(statement)
+        renames.append((temporary, final))
+    return renames
+
+
+def _comment(
+    connection: psycopg.Connection,
+    schema: str,
+    new: str,
+    columns: Sequence[ColumnSpec],
+    table_comment: str | None,
+    old: Attachments | None,
+) -> None:
+    where = sql.Identifier(schema, new)
+    text = table_comment if table_comment is not None or old is None else old.comment
+    if text is not None:
+        connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(where, sql.Literal(text)))
+    for column in columns:
+        kept = None if old is None else old.column_comments.get(column.name)
+        text = column.comment if column.comment is not None else kept
+        if text is not None:
+            target = sql.Identifier(schema, new, column.name)
+            connection.execute(sql.SQL("COMMENT ON COLUMN {} IS {}").format(target, sql.Literal(text)))
+
+
+def _rename(connection: psycopg.Connection, kind: str, schema: str, name: str, to: str) -> None:
+    connection.execute(
+        sql.SQL("ALTER {} {} RENAME TO {}").format(sql.SQL(kind), sql.Identifier(schema, name), sql.Identifier(to))
+    )
