@@ -1,0 +1,73 @@
+"""The registry of connectors: which kinds there are, how one is opened, what its config may say.
+
+Importing this package costs nothing; a connector's module is imported when one of its kind is opened, since the
+asset graph is built without ever reading a source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from datasense_assets.connectors.base import NetworkPolicy
+from datasense_assets.connectors.errors import BadConfig
+
+if TYPE_CHECKING:
+    from datasense_assets.catalog.models import Problem
+    from datasense_assets.connectors.base import CallBudget, Connector
+
+__all__ = ["HISTORY_KINDS", "KINDS", "NetworkPolicy", "open_connector", "validate_config"]
+
+KINDS: dict[str, str] = {
+    "csv": "datasense_assets.connectors.csv:CsvConnector",
+    "google_sheets": "datasense_assets.connectors.google_sheets:GoogleSheetsConnector",
+    "kobo": "datasense_assets.connectors.kobo:KoboConnector",
+    "surveycto": "datasense_assets.connectors.surveycto:SurveyctoConnector",
+}
+# Kinds that can read a past window; the others are snapshots of now (`Connector.has_history`).
+HISTORY_KINDS = frozenset({"kobo", "surveycto"})
+
+
+def validate_config(kind: str, config: Mapping[str, Any], credential_names: Collection[str]) -> list[Problem]:
+    """All that is wrong with a source's connector kind, config and names of credentials; [] when it can be opened.
+
+    Paths of the problems start with `connector`, `config` or `credentials`. Reads nothing but its arguments.
+    """
+    from datasense_assets.connectors.config import check_config
+
+    return check_config(kind, config, credential_names)
+
+
+def open_connector(
+    kind: str,
+    config: Mapping[str, Any],
+    credentials: Mapping[str, str],
+    policy: NetworkPolicy,
+    *,
+    budget: CallBudget | None = None,
+) -> Connector:
+    """Open a source of that kind; nothing is read yet. Close it when done.
+
+    Args:
+        kind: one of `KINDS`.
+        config: the source's config, as in the manifest.
+        credentials: resolved secrets by name; they reach HTTP headers only.
+        policy: what may be reached, and for how long.
+        budget: quota shared with other processes, asked before each call; None for no quota.
+
+    Raises:
+        BadConfig: the kind is unknown, or the config or the credentials cannot work; all problems are in the message.
+
+    """
+    problems = validate_config(kind, config, credentials.keys())
+    if problems:
+        raise BadConfig(
+            "; ".join(f"{p.path}: {p.message}" for p in problems),
+            advice=" ".join(dict.fromkeys(p.fix for p in problems if p.fix)) or "Correct the source's config.",
+        )
+    import importlib
+
+    module, _, name = KINDS[kind].partition(":")
+    opener = getattr(importlib.import_module(module), name)
+    connector: Connector = opener(config, credentials, policy, budget=budget)
+    return connector

@@ -1,0 +1,160 @@
+"""What every connector is: a reader of the world that describes its tables and yields pages of text.
+
+A connector knows one kind of source. It never types a value, never names a Postgres column and never writes: it yields
+Arrow pages whose columns are the source's own keys and whose values are text (or null), and says how far it has read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+from datasense_assets.catalog.models import Choice, ColumnType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_ID = "_ds_row_id"
+PARENT_ID = "_ds_parent_id"
+INDEX = "_ds_index"
+
+
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """What a connector may reach: `timeout` in seconds of silence; `files_root` is the only folder that local files
+    may come from (None: any); `private_folder` is one that none may come from, the platform's own state; `scratch` is
+    where downloads are kept while a load runs (None: the system's).
+    """
+
+    allow_private_addresses: bool = False
+    timeout: float = 60.0
+    files_root: Path | None = None
+    private_folder: Path | None = None
+    scratch: Path | None = None
+
+
+class CallBudget(Protocol):
+    """Quota shared by all processes that use one credential on one host; asked before every call."""
+
+    def take(self, host: str) -> float:
+        """Wait until a call is allowed; return the seconds waited."""
+
+    def block(self, host: str, seconds: float) -> None:
+        """Tell the others that the server asked for this long a pause."""
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """What a source says of a column: its own key, its labels by language, its declared type (None: unknown)."""
+
+    key: str
+    label: str
+    type: ColumnType | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    choices: tuple[Choice, ...] = ()
+    personal: bool = False
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """A table that a source has. `path` is () for the top table, else the names of the repeat groups down to it."""
+
+    resource: str
+    title: str
+    columns: tuple[ColumnInfo, ...]
+    path: tuple[str, ...] = ()
+    rows: int | None = None
+    history_start: date | None = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """Half-open stretch of time [start, end), both with a time zone."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """What to read of one resource.
+
+    `window` set: exactly the rows of that window (backfill). Else `cursor` set: what is new since it, less the
+    connector's lag. Neither: everything. `key`: columns (by the source's keys) that identify a row, for connectors
+    whose source has no row id of its own; () leaves it to the connector's config.
+    """
+
+    resource: str
+    cursor: str | None = None
+    window: Window | None = None
+    key: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that came in and could not be read: 1-based line (or record) number, reason, the raw text (cut)."""
+
+    line: int
+    reason: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of one table (`path` as in `TableInfo`).
+
+    `data`: `pyarrow.Table` whose columns are all `string`, named by the source's keys, plus `_ds_row_id` (unique in
+    the table, stable between reads, never null) and for repeat groups `_ds_parent_id` and `_ds_index` (from 1).
+    `cursor`: the highest position seen so far in this read, None where the connector has no history.
+    A top table's page comes before the pages of its rows' repeat groups.
+    """
+
+    path: tuple[str, ...]
+    data: pa.Table
+    cursor: str | None = None
+    rejected: tuple[Rejected, ...] = ()
+
+
+@dataclass
+class ReadStats:
+    """Counted by the HTTP client and the reader while a load goes on. `padded_rows` had fewer fields than the header;
+    `notes` are sentences for the load's report (an encoding that was guessed, for example).
+    """
+
+    api_calls: int = 0
+    bytes: int = 0
+    throttled_seconds: float = 0.0
+    padded_rows: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class Connector(Protocol):
+    """One opened source: made by `open_connector` from its config and resolved credentials."""
+
+    kind: ClassVar[str]
+    has_history: ClassVar[bool]
+    stats: ReadStats
+
+    def test(self) -> str:
+        """Try address and credential with the cheapest call; return one sentence for the user, raise SourceError."""
+
+    def discover(self) -> list[TableInfo]:
+        """Every table there is to load, repeat groups included, parents before children; raise SourceError."""
+
+    def describe(self, resource: str) -> list[TableInfo]:
+        """The tables of one resource, the top table first; raise SourceError."""
+
+    def read(self, request: ReadRequest) -> Iterator[Page]:
+        """Pages of the resource as asked; raise SourceError (at any page)."""
+
+    def count(self, resource: str) -> int | None:
+        """How many rows the source has now; None where it cannot tell cheaply."""
+
+    def row_ids(self, resource: str) -> Iterator[list[str]]:
+        """Every `_ds_row_id` of the top table, in lists; only called where `count` is not None."""
+
+    def close(self) -> None:
+        """Free connections."""

@@ -1,0 +1,278 @@
+"""What the config and credentials of each kind of connector may be, as pydantic models, and what is wrong with one.
+
+It is checked for every source when the asset graph is built, so nothing heavier than pydantic is imported here.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+
+from datasense_assets.catalog.models import Problem
+
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
+
+
+def _web_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("is not an http:// or https:// address")
+    if parts.username or parts.password:
+        raise ValueError("holds a user name or password; name them under `credentials` instead")
+    _ = parts.port  # urlsplit reads the port lazily and refuses a bad one here
+    return value
+
+
+def _api_root(value: str) -> str:
+    parts = urlsplit(_web_address(value.strip()))
+    if parts.query or parts.fragment:
+        raise ValueError("goes on after the server's address; give only that, for example https://kf.kobotoolbox.org")
+    return value.strip().rstrip("/").removesuffix("/api/v2")
+
+
+ApiRoot = Annotated[str, AfterValidator(_api_root)]
+
+
+class ConnectorConfig(BaseModel):
+    """Config common to all kinds: unknown fields are refused. `CREDENTIALS` holds the sets of names that work."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    CREDENTIALS: ClassVar[tuple[frozenset[str], ...]] = (frozenset(),)
+
+
+class KoboConfig(ConnectorConfig):
+    """KoboToolbox. `base_url`: the server, a path included where it lives under one. `lag_seconds`: how far before
+    its cursor a live read starts, since rows may appear late. `page_size`: submissions a call, 1000 at most.
+    """
+
+    CREDENTIALS = (frozenset({"token"}),)
+
+    base_url: ApiRoot
+    lag_seconds: int = Field(default=300, ge=0, le=86_400)
+    page_size: int = Field(default=1000, ge=1, le=1000)
+
+
+class CsvConfig(ConnectorConfig):
+    """A CSV file. `url`: an http(s) address or a local path. `member`: the file inside a zip or tar.gz; left out, each
+    CSV in it is a table. `encoding`: `auto` or a name that Python knows. `delimiter`: `auto`, one character or its
+    name. `key`: columns that identify a row (none: the row's number). `header_row`: the line the header starts on.
+    """
+
+    CREDENTIALS = (frozenset(), frozenset({"token"}), frozenset({"username", "password"}))
+
+    url: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+    member: Annotated[str, StringConstraints(min_length=1)] | None = None
+    encoding: str = "auto"
+    delimiter: str = "auto"
+    key: tuple[str, ...] = ()
+    header_row: int = Field(default=1, ge=1, le=1000)
+
+    @property
+    def is_web(self) -> bool:
+        """Whether the file is fetched over http(s), not opened from a local path."""
+        return self.url.lower().startswith(("http://", "https://"))
+
+    @field_validator("url")
+    @classmethod
+    def _address_or_path(cls, value: str) -> str:
+        scheme = urlsplit(value).scheme.lower()
+        if scheme in ("http", "https"):
+            return _web_address(value)
+        if "://" in value:
+            raise ValueError(f"starts with {scheme}://, which is not read; give an http(s) address or a local path")
+        if "\0" in value:
+            raise ValueError("is not a path")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        import codecs
+
+        try:
+            info = codecs.lookup(value) if value != "auto" else None
+        except LookupError:
+            raise ValueError(f"{value!r} is no known encoding; write auto, utf-8, utf-16, cp1252 ...") from None
+        # rot13, base64 and the like are codecs too, but not of text
+        if info is not None and not getattr(info, "_is_text_encoding", True):
+            raise ValueError(f"{value!r} is not a text encoding; write auto, utf-8, utf-16, cp1252 ...")
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        if value == "auto":
+            return value
+        value = DELIMITERS.get(value, value)
+        if len(value) != 1 or value in '"\r\n' or not value.isascii():
+            raise ValueError("must be auto, comma, semicolon, tab, pipe or one ASCII character")
+        return value
+
+    @field_validator("key", mode="before")
+    @classmethod
+    def _list_of_names(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class GoogleSheetsConfig(ConnectorConfig):
+    """A Google spreadsheet. `spreadsheet`: its id or address. `header_row`: the row of the headers, or several rows
+    in order; in a range they count from its first row. `ranges`: tabs, named ranges or A1 ranges (`Budget!B3:K`) that
+    are tables (none: every tab and named range). `key`: columns that identify a row (none: the row's number).
+    """
+
+    CREDENTIALS = (frozenset({"service_account"}),)
+
+    spreadsheet: str
+    header_row: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(default=(1,), max_length=10)
+    ranges: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
+    key: tuple[str, ...] = ()
+    api_base_url: ApiRoot = "https://sheets.googleapis.com"
+
+    @field_validator("spreadsheet")
+    @classmethod
+    def _id_of_address(cls, value: str) -> str:
+        value = value.strip()
+        if "/d/e/" in value:
+            raise ValueError("is the address of a published copy; give the one in the browser while editing")
+        found = re.search(r"/spreadsheets/(?:u/[0-9]+/)?d/([A-Za-z0-9_-]+)", value)
+        identity = found[1] if found else value
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", identity):
+            raise ValueError(
+                "is neither a spreadsheet's id nor its address (https://docs.google.com/spreadsheets/d/...)"
+            )
+        return identity
+
+    @field_validator("header_row", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value if isinstance(value, list | tuple) else (value,)
+
+    @field_validator("header_row")
+    @classmethod
+    def _in_order(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or list(value) != sorted(set(value)):
+            raise ValueError("must name at least one row, and each once, from top to bottom")
+        return value
+
+    @field_validator("key", "ranges", mode="before")
+    @classmethod
+    def _list_of_names(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+def _surveycto_server(value: str) -> str:
+    address = _web_address(value.strip()).rstrip("/")
+    parts = urlsplit(address)
+    if parts.path or parts.query or parts.fragment:
+        raise ValueError("goes on after the server's name; give only that, for example https://example.surveycto.com")
+    return address
+
+
+class SurveyctoConfig(ConnectorConfig):
+    """SurveyCTO. `server`: its address alone. `review_status`: which submissions are loaded, by how they were
+    reviewed. `lag_seconds`: how far before its cursor a live read starts, up to 90 days. `plain_columns`: names (less
+    the number) of numbered questions that are taken for columns of the repeat group they stand behind.
+    """
+
+    CREDENTIALS = (frozenset({"username", "password"}), frozenset({"username", "password", "private_key"}))
+
+    server: Annotated[str, AfterValidator(_surveycto_server)]
+    review_status: tuple[Literal["approved", "pending", "rejected"], ...] = ("approved",)
+    lag_seconds: int = Field(default=300, ge=0, le=90 * 86_400)
+    plain_columns: tuple[str, ...] = ()
+
+    @field_validator("review_status", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return value.split("|") if isinstance(value, str) else value
+
+    @field_validator("review_status")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("names no status; write one or several of approved, pending, rejected")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("plain_columns", mode="before")
+    @classmethod
+    def _list_of_names(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+CONFIGS: dict[str, type[ConnectorConfig]] = {
+    "csv": CsvConfig,
+    "google_sheets": GoogleSheetsConfig,
+    "kobo": KoboConfig,
+    "surveycto": SurveyctoConfig,
+}
+_MISSING_FIX = {
+    "config.base_url": "For example base_url: https://kf.kobotoolbox.org.",
+    "config.spreadsheet": "Copy the spreadsheet's address from the browser.",
+    "config.server": "For example server: https://example.surveycto.com.",
+}
+
+
+def check_config(kind: str, config: Mapping[str, Any], credential_names: Collection[str]) -> list[Problem]:
+    """All problems of one source's connector settings, in the order kind, config, credentials."""
+    model = CONFIGS.get(kind)
+    if model is None:
+        known = ", ".join(sorted(CONFIGS))
+        near = difflib.get_close_matches(kind, CONFIGS, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        message = f"there is no connector {kind!r}."
+        return [Problem(path="connector", message=message, fix=f"{hint}Known connectors: {known}.")]
+    problems: list[Problem] = []
+    try:
+        model.model_validate(dict(config))
+    except ValidationError as error:
+        problems += [_config_problem(model, item) for item in error.errors(include_url=False, include_input=False)]
+    return problems + _credential_problems(kind, model, frozenset(credential_names))
+
+
+def _config_problem(model: type[ConnectorConfig], item: Mapping[str, Any]) -> Problem:
+    path = "config"
+    for part in item["loc"]:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}"
+    if item["type"] == "missing":
+        return Problem(path=path, message="is missing.", fix=_MISSING_FIX.get(path))
+    if item["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(item["loc"][-1]), model.model_fields, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        known = ", ".join(model.model_fields)
+        return Problem(path=path, message="is not a setting of this connector.", fix=f"{hint}Known settings: {known}.")
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return Problem(path=path, message=message[:1].lower() + message[1:] + ".")
+
+
+def _credential_problems(kind: str, model: type[ConnectorConfig], given: frozenset[str]) -> list[Problem]:
+    if given in model.CREDENTIALS:
+        return []
+    every = frozenset().union(*model.CREDENTIALS)
+    ways = " or ".join(" and ".join(sorted(names)) or "none" for names in model.CREDENTIALS)
+    fix = f"A {kind} source takes: {ways}."
+    unknown = [
+        Problem(path=f"credentials.{name}", message=f"is not a credential of the {kind} connector.", fix=fix)
+        for name in sorted(given - every)
+    ]
+    if given & every in model.CREDENTIALS:
+        return unknown
+    nearest = min(model.CREDENTIALS, key=lambda names: (-len(names & given), len(names ^ given)))
+    missing = [Problem(path=f"credentials.{name}", message="is missing.", fix=fix) for name in sorted(nearest - given)]
+    surplus = [
+        Problem(path=f"credentials.{name}", message="does not go with the others.", fix=fix)
+        for name in sorted((given & every) - nearest)
+    ]
+    return unknown + missing + surplus

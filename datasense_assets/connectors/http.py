@@ -1,0 +1,389 @@
+"""The one HTTP client of the connectors: credentials in headers only, bounded in retries, waiting, time and size.
+
+It reads: GET, POST where an API wants a file along with the question, and a login's form, which goes to the address
+given and nowhere else. Whatever goes wrong comes out as a `SourceError`. Its message has the address without the query,
+and no exception of the HTTP library is chained to it, so that neither a token nor a signed link can get into a log or a
+trace.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urljoin, urlsplit
+
+import httpcore
+import httpx
+
+from datasense_assets.connectors.answers import failure_of, web_page_words
+from datasense_assets.connectors.base import CallBudget, NetworkPolicy, ReadStats
+from datasense_assets.connectors.errors import BadConfig, BadData, CredentialRefused, Throttled, Unavailable
+from datasense_assets.connectors.network import CheckedTransport
+
+ATTEMPTS = 4
+MAX_WAIT = 60.0
+MAX_REDIRECTS = 5
+MAX_JSON_BYTES = 256 * 1024**2
+MAX_JSON_SECONDS = 300.0
+MAX_FILE_BYTES = 20 * 1024**3
+_ERROR_BODY_BYTES = 64 * 1024
+_AGAIN = "It is tried again later."
+
+T = TypeVar("T")
+
+
+def pause(seconds: float) -> None:
+    """Wait; a name of its own so that tests need not."""
+    threading.Event().wait(seconds)
+
+
+def shown(url: str) -> str:
+    """The address as it may appear in a message: without user, query and fragment."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+
+
+def header_value(prefix: str, secret: str) -> str:
+    """`prefix` and the secret as the value of an `Authorization` header.
+
+    Raises:
+        CredentialRefused: the secret is empty or has characters that no header can carry; it is not quoted.
+
+    """
+    secret = secret.strip()
+    if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
+        raise CredentialRefused(
+            "The credential is empty, or holds spaces, line breaks or letters that no token has.",
+            advice="Copy it again: the token alone, without quotes or other words.",
+        )
+    return f"{prefix} {secret}"
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """What the server said of a file: enough to tell later that it has not changed. Bytes as received."""
+
+    etag: str | None
+    last_modified: str | None
+    content_type: str
+
+    @property
+    def fingerprint(self) -> str | None:
+        """The ETag, else the time of the last change, else None."""
+        if self.etag:
+            return f"etag:{self.etag}"
+        return f"modified:{self.last_modified}" if self.last_modified else None
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Fields to post, and what of them must not come back in a message."""
+
+    fields: Mapping[str, str] = field(repr=False)
+    secret: str = field(repr=False)
+
+
+class HttpClient:
+    """Reads under one policy, counted in `stats`.
+
+    `authorization` is sent to the host of the first address only. A redirect to another host is refused where there
+    is one, unless `follow_elsewhere`: then it is followed without it (a download that ends at a signed link).
+    """
+
+    def __init__(
+        self,
+        policy: NetworkPolicy,
+        stats: ReadStats,
+        *,
+        authorization: str | None = None,
+        follow_elsewhere: bool = False,
+        budget: CallBudget | None = None,
+    ) -> None:
+        """Prepare; nothing is connected."""
+        self._stats = stats
+        self._authorization = authorization
+        self._follow_elsewhere = follow_elsewhere
+        self._budget = budget
+        # trust_env would add passwords from .netrc
+        self._client = httpx.Client(
+            transport=CheckedTransport(allow_private=policy.allow_private_addresses),
+            timeout=policy.timeout,
+            trust_env=False,
+            follow_redirects=False,
+            headers={"user-agent": _user_agent()},
+        )
+
+    def __repr__(self) -> str:
+        return f"HttpClient(authorization={'set' if self._authorization else 'none'})"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def get_json(self, url: str, params: Mapping[str, str] | None = None) -> Any:
+        """The decoded JSON of one GET, at most 256 MB and 300 s.
+
+        Raises:
+            SourceError: as the answer says; `BadData` for JSON that cannot be read, `BadConfig` for a web page.
+
+        """
+        where = shown(url)
+
+        def read(response: httpx.Response) -> Any:
+            started = time.monotonic()
+            parts: list[bytes] = []
+            size = 0
+            for chunk in response.iter_bytes():
+                size += len(chunk)
+                parts.append(chunk)
+                if size > MAX_JSON_BYTES:
+                    raise BadData(f"{where} sent more than {MAX_JSON_BYTES:,} bytes.", advice="Ask for less at a time.")
+                if time.monotonic() - started > MAX_JSON_SECONDS:
+                    raise Unavailable(f"{where} took more than {MAX_JSON_SECONDS:.0f} s to answer.", advice=_AGAIN)
+            return self._decoded(b"".join(parts), where)
+
+        full = httpx.URL(url, params=params) if params else httpx.URL(url)
+        return self._attempt("GET", str(full), read, accept="application/json")
+
+    def post_form(self, url: str, fields: Mapping[str, str], *, secret: str) -> Any:
+        """The decoded JSON that answers a form sent to a login; it follows no redirect, for the form is a credential.
+
+        Args:
+            url: where to.
+            fields: the form.
+            secret: what of it may not be repeated in a message.
+
+        Raises:
+            SourceError: as the answer says.
+
+        """
+
+        def read(response: httpx.Response) -> Any:
+            body = b""
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > _ERROR_BODY_BYTES:
+                    raise BadData(f"{shown(url)} sent too much for a login.", advice="Check its address.")
+            return self._decoded(body, shown(url))
+
+        return self._attempt("POST", url, read, accept="application/json", form=_Form(fields, secret))
+
+    def download(
+        self,
+        url: str,
+        target: Path,
+        *,
+        params: Mapping[str, str] | None = None,
+        files: Mapping[str, bytes] | None = None,
+        head: int | None = None,
+    ) -> FileVersion:
+        """Write the body of one GET to `target` (replaced on each attempt), at most 20 GB.
+
+        Args:
+            url: the address.
+            target: the file to write.
+            params: added to the address as its query.
+            files: sent as the files of a form, by POST; they never leave the address's own server.
+            head: stop after about so many bytes; None for the whole.
+
+        Raises:
+            SourceError: as the answer says; the file may then hold a part.
+
+        """
+
+        def save(response: httpx.Response) -> FileVersion:
+            size = 0
+            with target.open("wb") as file:
+                for chunk in response.iter_bytes(1 << 20):
+                    size += len(chunk)
+                    if size > MAX_FILE_BYTES:
+                        raise BadData(
+                            f"{shown(url)} is larger than {MAX_FILE_BYTES:,} bytes.", advice="Give a smaller file."
+                        )
+                    file.write(chunk)
+                    if head is not None and size >= head:
+                        break
+            return _version(response)
+
+        full = str(httpx.URL(url, params=params)) if params else url
+        return self._attempt("GET" if files is None else "POST", full, save, accept="*/*", files=files)
+
+    def file_version(self, url: str) -> FileVersion:
+        """What the server says of a file, without its body; raise SourceError."""
+        return self._attempt("HEAD", url, _version, accept="*/*")
+
+    @staticmethod
+    def _decoded(body: bytes, where: str) -> Any:
+        try:
+            return json.loads(body)
+        except ValueError:
+            words = web_page_words(body[:_ERROR_BODY_BYTES].decode("utf-8", "replace"))
+        if words is not None:
+            raise BadConfig(
+                f"{where} answered with a web page ({words}), not with data.",
+                advice="Check the server's address in the source's config.",
+            )
+        raise BadData(f"{where} answered with something that is not JSON.", advice="Check the server's address.")
+
+    def _attempt(
+        self,
+        method: str,
+        url: str,
+        action: Callable[[httpx.Response], T],
+        *,
+        accept: str,
+        form: _Form | None = None,
+        files: Mapping[str, bytes] | None = None,
+    ) -> T:
+        host = urlsplit(url).hostname or ""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                with self._answer(method, url, accept, form, files) as response:
+                    return action(response)
+            except (Unavailable, Throttled) as failure:
+                asked = failure.retry_after
+                seconds = asked if asked is not None else 2.0 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311
+                if isinstance(failure, Throttled) and self._budget is not None:
+                    self._budget.block(host, seconds)
+                # a longer wait than this is the run's affair, not of a worker that sits on its slot
+                if attempt == ATTEMPTS or seconds > MAX_WAIT:
+                    raise
+                if isinstance(failure, Throttled):
+                    self._stats.throttled_seconds += seconds
+            pause(seconds)
+        raise AssertionError("the last attempt returns or raises")
+
+    @contextmanager
+    def _answer(
+        self,
+        method: str,
+        url: str,
+        accept: str,
+        form: _Form | None,
+        files: Mapping[str, bytes] | None,
+    ) -> Iterator[httpx.Response]:
+        """The first answer that is no redirect, checked for success; network failures come out as `Unavailable`."""
+        authorization = self._authorization
+        for _ in range(MAX_REDIRECTS + 1):
+            if self._budget is not None:
+                self._stats.throttled_seconds += self._budget.take(urlsplit(url).hostname or "")
+            self._stats.api_calls += 1
+            with (
+                _network_failures(url),
+                self._client.stream(
+                    method,
+                    url,
+                    headers=self._headers(url, authorization, accept),
+                    data=None if form is None else dict(form.fields),
+                    files=files,
+                ) as response,
+            ):
+                try:
+                    location = response.headers.get("location") if response.is_redirect else None
+                    if location is None:
+                        self._raise_for_status(response, url, form)
+                        yield response
+                        return
+                finally:
+                    self._stats.bytes += response.num_bytes_downloaded
+            if form is not None:
+                raise BadConfig(f"{shown(url)} redirects a login.", advice="Give the address that it leads to.")
+            target = _joined(url, location)
+            if (authorization is not None or files is not None) and not _same_server(url, target):
+                if files is not None or not self._follow_elsewhere:
+                    raise _may_not_leave(url, target)
+                authorization = None
+            url = target
+        raise BadConfig(f"{shown(url)} redirects without end.", advice="Give the address that it should lead to.")
+
+    def _headers(self, url: str, authorization: str | None, accept: str) -> dict[str, str]:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise BadConfig(f"{shown(url)} is not an http:// or https:// address.", advice="Correct the address.")
+        return {"accept": accept} | ({"authorization": authorization} if authorization else {})
+
+    def _raise_for_status(self, response: httpx.Response, url: str, form: _Form | None) -> None:
+        if response.status_code == 200:
+            return
+        body = b""
+        for chunk in response.iter_bytes():
+            body += chunk
+            if len(body) > _ERROR_BODY_BYTES:
+                break
+        text = body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
+        if self._authorization:  # a server may repeat what it was sent
+            text = text.replace(self._authorization, "***").replace(self._authorization.partition(" ")[2], "***")
+        if form is not None:
+            text = text.replace(form.secret, "***")
+        raise failure_of(response.status_code, response.headers, text, shown(url))
+
+
+def _may_not_leave(url: str, target: str) -> BadConfig:
+    return BadConfig(
+        f"{shown(url)} redirects to another server ({urlsplit(target).hostname}), which may not see the credential.",
+        advice="If that server is the right one, give its address in the source's config.",
+    )
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, location)
+        urlsplit(target).port  # noqa: B018  a bad port is found when it is read
+    except ValueError:
+        raise BadConfig(f"{shown(url)} redirects to no address.", advice="Check the address.") from None
+    return target
+
+
+def _version(response: httpx.Response) -> FileVersion:
+    headers = response.headers
+    return FileVersion(headers.get("etag"), headers.get("last-modified"), headers.get("content-type", ""))
+
+
+def _same_server(url: str, target: str) -> bool:
+    """Whether the credential may go along: the same scheme, host and port, or the same host from http up to https."""
+    one, other = urlsplit(url), urlsplit(target)
+    if one.hostname != other.hostname:
+        return False
+    if one.scheme == "http" and other.scheme == "https":
+        return one.port in (None, 80) and other.port in (None, 443)
+    default = {"http": 80, "https": 443}
+    return one.scheme == other.scheme and (one.port or default.get(one.scheme)) == (
+        other.port or default.get(other.scheme)
+    )
+
+
+@contextmanager
+def _network_failures(url: str) -> Iterator[None]:
+    """Turn what httpcore and httpx raise into `Unavailable` or `BadConfig`, without a chain that holds the request."""
+    where = shown(url)
+    try:
+        yield
+    except (httpcore.TimeoutException, httpx.TimeoutException):
+        raise Unavailable(f"{where} was silent for too long.", advice=_AGAIN) from None
+    except (httpcore.ConnectError, httpx.ConnectError) as error:
+        if "certificate" in str(error).lower():
+            message = f"The TLS certificate of {where} cannot be trusted."
+            advice = "Ask the server's owner to renew it; check the server's name."
+        else:
+            message, advice = f"{where} cannot be reached.", "Check the address; it is tried again later."
+        raise Unavailable(message, advice=advice) from None
+    except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError, httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise BadConfig(f"{where} cannot be asked for.", advice="Check the address.") from None
+    except (httpcore.NetworkError, httpcore.ProtocolError, httpx.TransportError, httpx.DecodingError):
+        raise Unavailable(f"The connection to {where} broke off.", advice=_AGAIN) from None
+
+
+def _user_agent() -> str:
+    try:
+        return f"datasense-assets/{version('datasense-assets')}"
+    except PackageNotFoundError:
+        return "datasense-assets"

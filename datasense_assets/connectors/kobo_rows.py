@@ -1,0 +1,108 @@
+"""Kobo submissions (nested JSON) as flat pages of Arrow text columns, one table for each repeat group.
+
+Columns are the form's own and whatever else the data has: older versions of a form leave answers under paths that the
+present one does not know.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
+from datasense_assets.connectors.kobo_form import FormTable, FormTables, Path, repeat_name
+
+Json = Mapping[str, Any]
+_NESTED = (list, dict)
+
+
+class Flattener:
+    """Turns pages of submissions into tables; columns and repeat groups that turn up are kept for the pages after."""
+
+    def __init__(self, form: FormTables) -> None:
+        """Start with the form's own tables."""
+        self._tables = list(form.tables)
+        self._repeats = dict(form.repeats)
+        self._keys = {t.path: dict.fromkeys(c.key for c in t.columns) for t in form.tables}
+
+    def flatten(self, submissions: Iterable[Json]) -> list[tuple[Path, pa.Table]]:
+        """Tables with at least one row, parents before children; every column is text.
+
+        `_ds_row_id` is the submission's `_id`, for a repeat's row `<parent>/<index>`, the index counted from 1.
+        """
+        rows: dict[Path, list[dict[str, str | None]]] = {}
+        for submission in submissions:
+            self._flatten(submission, str(submission["_id"]), self._tables[0], rows, {})
+        return [(t.path, self._table(t.path, rows[t.path])) for t in self._tables if t.path in rows]
+
+    def _flatten(
+        self,
+        item: Json,
+        row_id: str,
+        table: FormTable,
+        rows: dict[Path, list[dict[str, str | None]]],
+        place: dict[str, str | None],
+    ) -> None:
+        flat: dict[str, str | None] = {ROW_ID: row_id, **place}
+        rows.setdefault(table.path, []).append(flat)
+        keys = self._keys[table.path]
+        for key, value in item.items():
+            if isinstance(value, _NESTED):
+                repeat = self._repeat(key, value, table)
+                if repeat is not None:
+                    for index, inner in enumerate(value, start=1):
+                        inner_place: dict[str, str | None] = {PARENT_ID: row_id, INDEX: str(index)}
+                        self._flatten(inner, f"{row_id}/{index}", repeat, rows, inner_place)
+                    continue
+            if key in (ROW_ID, PARENT_ID, INDEX):
+                continue
+            flat[key] = _text(key, value)
+            keys.setdefault(key)
+
+    def _repeat(self, key: str, value: Any, table: FormTable) -> FormTable | None:
+        """The repeat group whose rows `value` is; None for other lists and objects, which stay JSON."""
+        if not isinstance(value, list) or not all(isinstance(v, dict) for v in value):
+            return None
+        known = self._repeats.get(key)
+        if known is not None and known.parent is table:
+            return known
+        if not value or (table.parent is None and key.startswith("_")):  # the server's own: _attachments, _notes
+            return None
+        siblings = [t.name for t in self._tables if t.parent is table]
+        name = repeat_name(key, siblings)
+        found = FormTable(key, name, f"{table.title}: {key.rpartition('/')[2]}", parent=table)
+        self._tables.append(found)
+        self._repeats[key] = found
+        self._keys[found.path] = {}
+        return found
+
+    def _table(self, path: Path, rows: list[dict[str, str | None]]) -> pa.Table:
+        own = (ROW_ID, PARENT_ID, INDEX) if path else (ROW_ID,)
+        names = [*self._keys[path], *own]
+        return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
+
+
+def _text(key: str, value: Any) -> str | None:
+    if isinstance(value, str):
+        return _clean(value)
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, _NESTED):
+        if key == "_validation_status":
+            return str(value["uid"]) if isinstance(value, dict) and value.get("uid") else None
+        if not value or (key == "_geolocation" and all(part is None for part in value)):
+            return None
+        return _clean(json.dumps(value, ensure_ascii=False).replace("\\u0000", ""))
+    return str(value)
+
+
+def _clean(text: str) -> str:
+    """Without what Postgres cannot hold: NUL, and halves of characters that JSON lets through."""
+    if text.isascii():
+        return text.replace("\0", "")
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

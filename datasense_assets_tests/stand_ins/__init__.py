@@ -1,0 +1,1 @@
+"""Stand-ins for servers that tests cannot reach, each proven by somebody else's client."""
