@@ -1,0 +1,1 @@
+"""World to tables: naming, typing, Arrow pages, windows and cursor, the dlt load, schema changes. No dagster here."""

@@ -1,0 +1,57 @@
+"""Text columns to typed Arrow columns, once the vote has said which type fits.
+
+A cast never fails on values that the vote has seen, and never changes a value's meaning; what means missing is null.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datasense_assets.catalog.models import ColumnType as T
+from datasense_assets.ingest.typing import AWARE_PATTERN, MISSING, TRUE_WORDS, time_of_day
+
+ARROW_TYPES: dict[T, pa.DataType] = {
+    T.TEXT: pa.string(),
+    T.INTEGER: pa.int64(),
+    T.NUMBER: pa.float64(),
+    T.BOOLEAN: pa.bool_(),
+    T.DATE: pa.date32(),
+    T.DATETIME: pa.timestamp("us", tz="UTC"),
+    T.TIME: pa.time64("us"),
+    T.JSON: pa.string(),
+}
+
+
+def cast(values: pa.ChunkedArray | pa.Array, kind: T, timezone: str) -> pa.ChunkedArray | pa.Array:
+    """The values as `kind`. A datetime without an offset is in `timezone`; a text loses only NUL characters.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value is not of that type.
+    """
+    if kind is T.TEXT:
+        if pc.any(pc.match_substring(values, "\x00")).as_py():
+            return pc.replace_substring(values, "\x00", "")  # PostgreSQL's text cannot hold it
+        return values
+    trimmed = pc.utf8_trim_whitespace(values)
+    missing = pc.is_in(trimmed, value_set=pa.array(MISSING, trimmed.type))
+    text = pc.if_else(missing, pa.scalar(None, trimmed.type), trimmed)
+    if kind is T.JSON:
+        return text
+    if kind is T.BOOLEAN:
+        true = pc.is_in(text, value_set=pa.array(TRUE_WORDS, text.type))
+        return pc.if_else(pc.is_null(text), pa.scalar(None, pa.bool_()), true)
+    if kind in (T.INTEGER, T.NUMBER):
+        return pc.utf8_ltrim(text, characters="+").cast(ARROW_TYPES[kind])
+    if kind is T.DATETIME:
+        return _cast_datetime(text, timezone)
+    return time_of_day(text) if kind is T.TIME else text.cast(ARROW_TYPES[kind])
+
+
+def _cast_datetime(text: pa.ChunkedArray | pa.Array, timezone: str) -> pa.ChunkedArray | pa.Array:
+    is_aware = pc.fill_null(pc.match_substring_regex(text, AWARE_PATTERN), False)
+    nothing = pa.scalar(None, text.type)
+    aware = pc.if_else(is_aware, text, nothing).cast(pa.timestamp("us", tz="UTC"))
+    naive = pc.if_else(is_aware, nothing, text).cast(pa.timestamp("us"))
+    local = pc.assume_timezone(naive, timezone, ambiguous="earliest", nonexistent="latest")
+    return pc.coalesce(aware, local.cast(pa.timestamp("us", tz="UTC")))

@@ -1,0 +1,381 @@
+"""One load of one source: read its pages, type them, let dlt merge them, put the rest right, move the cursor last.
+
+A load is exact whatever dies: dlt only upserts (or mirrors) by `_ds_row_id`, in a folder thrown away with the run, and
+what was read counts as read only when the catalog's transaction at the very end commits.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from psycopg import errors as pg_errors
+
+from datasense_assets.catalog.models import Deletes, SourceTable, identifier, table_name
+from datasense_assets.catalog.state import (
+    DiscoveredTable,
+    TableStatus,
+    read_cursor,
+    read_table_status,
+    upsert_tables,
+)
+from datasense_assets.connectors.base import (
+    ROW_ID,
+    Connector,
+    ReadRequest,
+    ReadStats,
+    Rejected,
+    TableInfo,
+)
+from datasense_assets.connectors.errors import BadConfig, BadData
+from datasense_assets.ingest.boundary import Boundary
+from datasense_assets.ingest.dataset import LoadedTable, build_pipeline, build_source
+from datasense_assets.ingest.finishing import finish_load
+from datasense_assets.ingest.planning import declared_types, plan_columns
+from datasense_assets.ingest.prepared import (
+    LoadMismatch,
+    PreparedLoad,
+    TableLoad,
+    TablePath,
+    WindowRefused,
+    content_hash,
+    same_shape,
+    source_error,
+)
+from datasense_assets.ingest.report import SyncPlan, TableReport
+from datasense_assets.ingest.rows import typed_rows
+from datasense_assets.ingest.schema import (
+    TableShape,
+    ensure_tables,
+    existing_types,
+    special_columns,
+)
+from datasense_assets.ingest.scratch import SPECIAL_COLUMNS, TableScratch
+from datasense_assets.warehouse.organizations import WarehouseTarget
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from dlt import Pipeline
+    from sqlalchemy import Engine
+
+__all__ = [
+    "LoadMismatch",
+    "PreparedLoad",
+    "Sync",
+    "SyncPlan",
+    "TableReport",
+    "WindowRefused",
+    "open_sync",
+    "source_error",
+]
+
+MAX_REJECTED_KEPT = 1000
+
+
+class Sync:
+    """Loads the tables of one source, one after the other; a table that fails leaves the others alone.
+
+    Made by `open_sync`; use it as a context manager, so that its scratch folder goes when it ends.
+    """
+
+    def __init__(
+        self,
+        plan: SyncPlan,
+        *,
+        connector: Connector,
+        target: WarehouseTarget,
+        catalog: Engine,
+        scratch: Path,
+        fence: int,
+        progress: Callable[[str, int], None] | None = None,
+    ) -> None:
+        """Keep the parts; nothing is opened before the first `prepare`."""
+        self.plan, self.connector, self.target, self.catalog = plan, connector, target, catalog
+        self.fence = fence
+        self._progress = progress
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
+        self._count = 0
+
+    def __enter__(self) -> Self:
+        """The sync itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Throw the scratch folder away."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def prepare(self, table: SourceTable) -> PreparedLoad:
+        """Read the table and its repeat groups, name and type their columns. The warehouse is only read.
+
+        Raises:
+            SourceError: the source could not be read; nothing has been changed.
+        """
+        self._count += 1
+        folder = self._folder / f"{self._count:03d}"
+        now = datetime.now(UTC)
+        self._refuse_past_window(now)
+        before = _copy(self.connector.stats)
+        infos = {info.path: info for info in self.connector.describe(table.resource)}
+        if () not in infos:
+            raise BadData(f"{table.slug} has no description.", advice="Check that the resource still exists.")
+        with self.catalog.begin() as connection:
+            cursor = read_cursor(connection, table.id)
+            status = read_table_status(connection, table.id)
+            known = self._known_tables(upsert_tables(connection, self.plan.source.id, _discovered(infos)), table)
+        with self.target.connect() as warehouse:
+            server_version = warehouse.info.server_version
+            usable = self._is_intact(warehouse, known, status)
+        live = self.plan.window is None or not self.connector.has_history
+        use_cursor = live and self.connector.has_history and usable and not self.plan.full and cursor is not None
+        request = ReadRequest(
+            resource=table.resource,
+            cursor=cursor.value if use_cursor and cursor is not None else None,
+            window=None if live else self.plan.window,
+            key=table.key,
+        )
+        boundary = Boundary(cursor.boundary if cursor is not None and request.cursor is not None else {})
+        scratches, rejected, rejected_count, cursor_after = self._read(request, table, infos, known, folder, boundary)
+        complete = request.cursor is None and request.window is None
+        mirror = complete and not self.connector.has_history and self.plan.source.deletes is not Deletes.MARK
+        for path in scratches:
+            infos.setdefault(path, TableInfo(table.resource, "/".join(path[-1:]), (), path))
+        if set(infos) - set(known):
+            with self.catalog.begin() as connection:
+                known = self._known_tables(upsert_tables(connection, self.plan.source.id, _discovered(infos)), table)
+        unchanged = boundary.unchanged()
+        tables = self._shape(infos, known, scratches, unchanged, mirror=mirror, folder=folder)
+        whole = None if self.connector.has_history else content_hash(tables)
+        needs_load = any(each.expected for each in tables)
+        if mirror or not self.connector.has_history:
+            same = usable and status is not None and status.content_hash == whole and same_shape(tables)
+            needs_load = needs_load and not (same and not self.plan.full)
+        prepared = PreparedLoad(
+            pipeline=self._pipeline(folder, server_version),
+            dlt_source=None,  # type: ignore[arg-type]  # made below: its resources need the prepared load
+            tables=tables,
+            needs_load=needs_load,
+            mirror=mirror,
+            complete=complete,
+            request=request,
+            cursor=cursor,
+            boundary=boundary.current(),
+            cursor_after=cursor_after,
+            rejected=rejected,
+            rejected_count=rejected_count,
+            content_hash=whole,
+            status=status,
+            stats=_since(before, self.connector.stats),
+            notes=[*self.connector.stats.notes[len(before.notes) :], *(n for t in tables for n in t.plan.notes)],
+            loaded_at=now,
+        )
+        prepared.dlt_source = build_source(
+            f"source_{self.plan.source.id}_table_{table.id}",
+            [self._loaded_table(prepared, each) for each in tables],
+        )
+        return prepared
+
+    def finish(self, prepared: PreparedLoad) -> list[TableReport]:
+        """Put the rest right and record the load: the warehouse first, then the catalog, with the cursor last.
+
+        Raises:
+            FenceLost: another run has taken the source; nothing is recorded, and what was merged stays exact.
+            LoadMismatch: the warehouse does not hold what was read.
+        """
+        return finish_load(self, prepared)
+
+    def ensure(self, prepared: PreparedLoad) -> None:
+        """Make and widen the load's tables, once.
+
+        Raises:
+            BadConfig: something in the warehouse stands in the way, such as a view over a column that must widen.
+        """
+        if prepared.ensured:
+            return
+        shapes = [self.shape_of(each) for each in prepared.tables]
+        try:
+            with self.target.connect() as connection:
+                ensure_tables(connection, self.target.schema, shapes)
+        except (pg_errors.FeatureNotSupported, pg_errors.DependentObjectsStillExist) as error:
+            raise BadConfig(
+                f"The columns of {prepared.top.warehouse_table} cannot take new types: {error.diag.message_primary}"
+                f" ({error.diag.message_detail}).",
+                advice="Drop the view that depends on the table, sync, and make it again.",
+            ) from error
+        prepared.ensured = True
+
+    def shape_of(self, load: TableLoad) -> TableShape:
+        """How the table looks in the warehouse."""
+        return TableShape(
+            load.warehouse_table,
+            load.table.title or load.info.title or load.table.slug,
+            special_columns(bool(load.path), self.tracks_deletes),
+            load.plan.columns,
+        )
+
+    @property
+    def tracks_deletes(self) -> bool:
+        """Whether tables have `_ds_deleted_at`."""
+        return self.plan.source.deletes is Deletes.MARK
+
+    def _refuse_past_window(self, now: datetime) -> None:
+        window = self.plan.window
+        if window is not None and not self.connector.has_history and not window.start <= now < window.end:
+            raise WindowRefused(
+                f"{self.plan.source.slug} shows only how things are now; it keeps no history, so the partition of "
+                f"{window.start:%Y-%m-%d} cannot be filled.",
+                advice="Materialize the newest partition instead.",
+            )
+
+    def _known_tables(self, tables: list[SourceTable], table: SourceTable) -> dict[TablePath, SourceTable]:
+        return {each.path: each for each in tables if each.resource == table.resource}
+
+    def _is_intact(self, warehouse: Any, known: dict[TablePath, SourceTable], status: TableStatus | None) -> bool:
+        """Whether all that was ever loaded is still there: no table and no column dropped by hand."""
+        if status is None or status.loaded_at is None:
+            return False
+        for each in known.values():
+            found = existing_types(warehouse, self.target.schema, self.warehouse_table(each))
+            if each.columns and (found is None or any(column.name not in found for column in each.columns)):
+                return False
+        top = known[()]
+        return existing_types(warehouse, self.target.schema, self.warehouse_table(top)) is not None
+
+    def warehouse_table(self, table: SourceTable) -> str:
+        """The table's name in the warehouse."""
+        return table_name(self.plan.source.slug, table.slug)
+
+    def _read(
+        self,
+        request: ReadRequest,
+        table: SourceTable,
+        infos: dict[TablePath, TableInfo],
+        known: dict[TablePath, SourceTable],
+        folder: Path,
+        boundary: Boundary,
+    ) -> tuple[dict[TablePath, TableScratch], list[Rejected], int, str | None]:
+        scratches: dict[TablePath, TableScratch] = {}
+        rejected: list[Rejected] = []
+        rejected_count, cursor = 0, None
+        for page in self.connector.read(request):
+            if page.path not in scratches:
+                info = infos.get(page.path, TableInfo(table.resource, "", (), page.path))
+                declared = declared_types(known.get(page.path), info)
+                scratches[page.path] = TableScratch(folder / f"pages-{len(scratches):03d}", declared)
+            _check_page(page.data, page.path, table.slug)
+            scratches[page.path].add(page.data)
+            if self.connector.has_history:
+                boundary.add(page.path, page.data)
+            rejected_count += len(page.rejected)
+            rejected += page.rejected[: MAX_REJECTED_KEPT - len(rejected)]
+            cursor = page.cursor if page.cursor is not None else cursor
+            if self._progress is not None and not page.path:
+                self._progress(table.slug, scratches[()].rows)
+        for scratch in scratches.values():
+            scratch.close()
+        return scratches, rejected, rejected_count, cursor
+
+    def _shape(
+        self,
+        infos: dict[TablePath, TableInfo],
+        known: dict[TablePath, SourceTable],
+        scratches: dict[TablePath, TableScratch],
+        unchanged: dict[TablePath, set[str]],
+        *,
+        mirror: bool,
+        folder: Path,
+    ) -> list[TableLoad]:
+        tables = []
+        with self.target.connect() as warehouse:
+            for path in sorted(infos, key=lambda p: (len(p), p)):
+                if path not in known:
+                    continue
+                scratch = scratches.get(path) or TableScratch(folder / "none", {})
+                name = self.warehouse_table(known[path])
+                found = existing_types(warehouse, self.target.schema, name)
+                plan = plan_columns(
+                    warehouse,
+                    self.target.schema,
+                    name,
+                    table=known[path],
+                    info=infos[path],
+                    votes=scratch.votes,
+                    found=found,
+                    forget_missing=mirror,
+                )
+                load = TableLoad(path, infos[path], known[path], name, scratch, found, plan)
+                load.skip = unchanged.get(path, set())
+                tables.append(load)
+        return tables
+
+    def _pipeline(self, folder: Path, server_version: int) -> Pipeline:
+        name = f"{identifier(self.plan.org.slug)}_{identifier(self.plan.source.slug)}"
+        return build_pipeline(name, folder / "dlt", self.target, server_version)
+
+    def _loaded_table(self, prepared: PreparedLoad, load: TableLoad) -> LoadedTable:
+        def rows() -> Iterator[pa.Table]:
+            if not prepared.needs_load:
+                return
+            self.ensure(prepared)
+            yield from typed_rows(
+                load,
+                loaded_at=prepared.loaded_at,
+                timezone=self.plan.org.timezone,
+                tracks_deletes=self.tracks_deletes,
+            )
+
+        return LoadedTable(
+            name=load.warehouse_table,
+            special=special_columns(bool(load.path), self.tracks_deletes),
+            columns={column.name: column.type for column in load.plan.columns},
+            strategy="mirror" if prepared.mirror else "upsert",
+            rows=rows,
+        )
+
+
+def open_sync(
+    plan: SyncPlan,
+    *,
+    connector: Connector,
+    target: WarehouseTarget,
+    catalog: Engine,
+    scratch: Path,
+    fence: int,
+    progress: Callable[[str, int], None] | None = None,
+) -> Sync:
+    """A sync of one source, by the run that holds its lease with that `fence`; `progress` gets table and rows read."""
+    return Sync(
+        plan, connector=connector, target=target, catalog=catalog, scratch=scratch, fence=fence, progress=progress
+    )
+
+
+def _check_page(data: pa.Table, path: TablePath, slug: str) -> None:
+    needed = SPECIAL_COLUMNS if path else (ROW_ID,)
+    for name in needed:
+        if name not in data.column_names or data[name].null_count:
+            where = "/".join((slug, *path))
+            raise BadData(f"A page of {where} has rows without {name}.", advice="This is a fault of the connector.")
+
+
+def _discovered(infos: dict[TablePath, TableInfo]) -> list[DiscoveredTable]:
+    return [DiscoveredTable(i.resource, i.title, i.path, i.history_start) for i in infos.values()]
+
+
+def _copy(stats: ReadStats) -> ReadStats:
+    return ReadStats(stats.api_calls, stats.bytes, stats.throttled_seconds, stats.padded_rows, list(stats.notes))
+
+
+def _since(before: ReadStats, now: ReadStats) -> ReadStats:
+    return ReadStats(
+        now.api_calls - before.api_calls,
+        now.bytes - before.bytes,
+        now.throttled_seconds - before.throttled_seconds,
+        now.padded_rows - before.padded_rows,
+    )

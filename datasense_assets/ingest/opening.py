@@ -1,0 +1,55 @@
+"""From a source's row to an opened connector: credentials are resolved in the process that reads and stay there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from datasense_assets.catalog.credentials import read_credentials, resolve
+from datasense_assets.connectors import NetworkPolicy, open_connector
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from datasense_assets.catalog.models import Organization, Source
+    from datasense_assets.connectors.base import CallBudget, Connector
+    from datasense_assets.settings import Settings
+
+
+def network_policy(settings: Settings) -> NetworkPolicy:
+    """What sources may be read from in this process, and for how long their servers may be silent."""
+    return NetworkPolicy(
+        allow_private_addresses=settings.allow_private_addresses,
+        timeout=settings.http_timeout,
+        files_root=settings.files_root,
+        private_folder=settings.home,
+        scratch=settings.scratch_path,
+    )
+
+
+def open_source(
+    connection: Connection,
+    org: Organization,
+    source: Source,
+    settings: Settings,
+    *,
+    budget: CallBudget | None = None,
+) -> Connector:
+    """The connector of a source, opened with its resolved credentials; nothing is read yet. Close it when done.
+
+    Args:
+        connection: to the catalog, where the references to the credentials are.
+        org: the organisation that owns the source.
+        source: the source as the catalog has it.
+        settings: of this process.
+        budget: quota that other processes share, asked before each call; None for no quota.
+
+    Raises:
+        SecretMissing: a credential's variable or file is not there; the message names it, never the value.
+        BadConfig: config or credentials cannot work, all problems in one message.
+
+    """
+    del org  # a source's id is enough today; the wall between organisations is the catalog's
+    references = read_credentials(connection, source.id)
+    secrets = {name: resolve(reference, settings).get_secret_value() for name, reference in references.items()}
+    settings.scratch_path.mkdir(parents=True, exist_ok=True)
+    return open_connector(source.connector, source.config, secrets, network_policy(settings), budget=budget)

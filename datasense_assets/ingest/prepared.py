@@ -1,0 +1,135 @@
+"""A load that has been read and not yet merged: its tables, their pages on disk, and what is to become of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from datasense_assets.catalog.models import SourceTable
+from datasense_assets.catalog.state import CursorRow, TableStatus
+from datasense_assets.connectors.base import ReadRequest, ReadStats, Rejected, TableInfo
+from datasense_assets.connectors.errors import BadConfig, SourceError
+from datasense_assets.ingest.planning import ColumnPlan
+from datasense_assets.ingest.schema import PG_TYPES
+from datasense_assets.ingest.scratch import TableScratch
+
+if TYPE_CHECKING:
+    from dlt import Pipeline
+    from dlt.extract import DltSource
+
+TablePath = tuple[str, ...]
+"""Names of the repeat groups down to a table; () is the top table."""
+
+
+class WindowRefused(BadConfig):
+    """A past partition was asked for of a source that has no history."""
+
+    kind = "window_refused"
+
+
+class LoadMismatch(SourceError):
+    """The warehouse does not hold what was loaded: another run wrote at the same time. Trying again mends it."""
+
+    kind = "load_not_exact"
+
+
+@dataclass
+class TableLoad:
+    """One table of a prepared load: its catalog row, its pages on disk, its shape, and the rows to leave out."""
+
+    path: TablePath
+    info: TableInfo
+    table: SourceTable
+    warehouse_table: str
+    scratch: TableScratch
+    found: dict[str, str] | None
+    plan: ColumnPlan
+    skip: set[str] = field(default_factory=set)
+    duplicates: dict[str, int] = field(default_factory=dict)
+    unique_rows: int = 0
+
+    def __post_init__(self) -> None:
+        """Count each row id once."""
+        self.duplicates = self.scratch.duplicates()
+        many = bool(self.duplicates)
+        self.unique_rows = pc.count_distinct(self.scratch.row_ids()).as_py() if many else self.scratch.rows
+
+    @property
+    def expected(self) -> int:
+        """Rows that the load brings: each id once, without those that are as they were."""
+        return self.unique_rows - len(self.skip)
+
+
+@dataclass
+class PreparedLoad:
+    """A read that is ready to be merged: run `pipeline` on `dlt_source` (or call `run`), then `Sync.finish`.
+
+    With `needs_load` false there is nothing new: `run` does nothing, and running the pipeline does no harm.
+    """
+
+    pipeline: Pipeline
+    dlt_source: DltSource
+    tables: list[TableLoad]
+    needs_load: bool
+    mirror: bool
+    complete: bool
+    request: ReadRequest
+    cursor: CursorRow | None
+    boundary: dict[str, str]
+    cursor_after: str | None
+    rejected: list[Rejected]
+    rejected_count: int
+    content_hash: str | None
+    status: TableStatus | None
+    stats: ReadStats
+    notes: list[str]
+    loaded_at: datetime
+    ensured: bool = False
+
+    @property
+    def top(self) -> TableLoad:
+        """The table itself; the others are its repeat groups."""
+        return self.tables[0]
+
+    def run(self) -> Any:
+        """Merge what was read into the warehouse; dlt's load info, None where nothing is new.
+
+        Raises:
+            SourceError: as raised under dlt; its own wrapping is taken off.
+        """
+        if not self.needs_load:
+            return None
+        try:
+            return self.pipeline.run(self.dlt_source)
+        except Exception as error:
+            cause = source_error(error)
+            if cause is not None and cause is not error:
+                raise cause from error
+            raise
+
+
+def source_error(error: BaseException) -> SourceError | None:
+    """The `SourceError` that an error of dlt's (or of anything) was caused by, if one was."""
+    current: BaseException | None = error
+    for _ in range(20):
+        if current is None or isinstance(current, SourceError):
+            return current
+        current = current.__cause__ or current.__context__
+    return None
+
+
+def same_shape(tables: list[TableLoad]) -> bool:
+    """Whether the warehouse already has every column with its type, and no column is to go."""
+    for each in tables:
+        wanted = {column.name: PG_TYPES[column.type] for column in each.plan.columns}
+        if each.found is None or each.plan.removed or any(each.found.get(n) != t for n, t in wanted.items()):
+            return False
+    return True
+
+
+def content_hash(tables: list[TableLoad]) -> str:
+    """Hash of all that was read, repeat groups included."""
+    return "-".join(each.scratch.content_hash for each in tables if each.scratch.rows or not each.path)

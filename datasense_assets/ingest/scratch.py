@@ -1,0 +1,117 @@
+"""Pages on disk between reading and loading: text Parquet, one folder a table, bounded memory, thrown away after.
+
+Keeps what needs the whole load: the types' votes, the row ids, the content's hash. Knows nothing of Postgres.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from datasense_assets.catalog.models import ColumnType
+from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
+from datasense_assets.ingest.typing import Vote
+
+BATCH_ROWS = 20_000
+BATCH_BYTES = 32 * 1024 * 1024
+SPECIAL_COLUMNS = (ROW_ID, PARENT_ID, INDEX)
+
+
+class TableScratch:
+    """The pages of one table of one load. `declared` maps a source's key to the type it is declared to have."""
+
+    def __init__(self, folder: Path, declared: Mapping[str, ColumnType]) -> None:
+        """Nothing is written before the first page."""
+        self._folder = folder
+        self._declared = declared
+        self._parts: list[Path] = []
+        self._writer: pq.ParquetWriter | None = None
+        self._schema: pa.Schema = pa.schema([])
+        self._pending: list[pa.Table] = []
+        self._hash = hashlib.blake2b(digest_size=16)
+        self.votes: dict[str, Vote] = {}
+        self.rows = 0
+
+    @property
+    def keys(self) -> list[str]:
+        """The source's keys seen so far, in order of first sight."""
+        return list(self.votes)
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of all pages in their order, 32 hex digits; equal content read in equal pages gives an equal hash."""
+        return self._hash.hexdigest()
+
+    def add(self, data: pa.Table) -> None:
+        """Take one page: all columns text, `_ds_row_id` among them."""
+        for name in data.column_names:
+            if name not in SPECIAL_COLUMNS:
+                vote = self.votes.setdefault(name, Vote(self._declared.get(name)))
+                vote.add(data[name])
+        self.rows += data.num_rows
+        for batch in data.combine_chunks().to_batches():
+            self._hash.update(batch.schema.to_string(show_schema_metadata=False).encode())
+            self._hash.update(batch.serialize())
+        self._pending.append(data)
+        if sum(t.num_rows for t in self._pending) >= BATCH_ROWS or sum(t.nbytes for t in self._pending) >= BATCH_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """Finish the files; nothing can be added after."""
+        self._flush()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        data = pa.concat_tables(self._pending, promote_options="default")
+        self._pending = []
+        new = [field for field in data.schema if field.name not in self._schema.names]
+        if self._writer is None or new:
+            if self._writer is not None:
+                self._writer.close()
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._schema = pa.schema([*self._schema, *(pa.field(f.name, pa.string()) for f in new)])
+            part = self._folder / f"{len(self._parts):05d}.parquet"
+            self._parts.append(part)
+            self._writer = pq.ParquetWriter(part, self._schema, compression="lz4", write_statistics=False)
+        self._writer.write_table(with_columns(data, self._schema.names), row_group_size=BATCH_ROWS)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        """The rows in their order, in tables of at most `BATCH_ROWS` rows with exactly these columns (null where a
+        page had none).
+        """
+        for part in self._parts:
+            with pq.ParquetFile(part) as file:
+                present = [name for name in columns if name in file.schema_arrow.names]
+                for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=present):
+                    yield with_columns(pa.Table.from_batches([batch]), columns)
+
+    def duplicates(self) -> dict[str, int]:
+        """Row ids that came more than once, with the position of the last row of each (which is the one to keep)."""
+        ids = self.row_ids()
+        if self.rows == 0 or pc.count_distinct(ids).as_py() == self.rows:
+            return {}
+        positions = pa.table({"id": ids, "at": pa.array(range(self.rows), pa.int64())})
+        grouped = positions.group_by("id").aggregate([("at", "max"), ("at", "count")])
+        repeated = grouped.filter(pc.greater(grouped["at_count"], 1))
+        return dict(zip(repeated["id"].to_pylist(), repeated["at_max"].to_pylist(), strict=True))
+
+    def row_ids(self) -> pa.ChunkedArray:
+        """Every `_ds_row_id` in order, as `string`."""
+        chunks = [table[ROW_ID].combine_chunks() for table in self.batches([ROW_ID])]
+        return pa.chunked_array(chunks, pa.string())
+
+
+def with_columns(data: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The table with exactly these columns in this order, all text, null where it has none."""
+    present = set(data.column_names)
+    nothing = pa.nulls(data.num_rows, pa.string())
+    return pa.table({n: data[n].cast(pa.string()) if n in present else nothing for n in names})

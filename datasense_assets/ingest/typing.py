@@ -1,0 +1,206 @@
+"""Types of columns: a vote over every value of a load, and how a type may widen between loads (never narrow).
+
+Values come as text. A type is taken only when each value keeps its meaning in it: `007` and `+91...` stay text, an
+integer of 17 digits is never made a float, a date in an ambiguous order stays text. Casting is in `casting`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from datasense_assets.catalog.models import ColumnType as T
+
+MISSING = ("", "n/a", "N/A", "na", "NA", "#N/A", "n.a.", "null", "NULL", "None", "none", "nan", "NaN", "-", "--")
+TRUE_WORDS = ("true", "True", "TRUE", "yes", "Yes", "YES", "1")
+FALSE_WORDS = ("false", "False", "FALSE", "no", "No", "NO", "0")
+DATETIME_PATTERN = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?$"
+)
+AWARE_PATTERN = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
+
+_PATTERNS = {
+    T.INTEGER: r"^(?:0|-?[1-9][0-9]{0,18})$",
+    # an integer of more than 15 digits has no exact double; an exponent without a sign may be a code (12E4)
+    T.NUMBER: r"^(?:-?(?:0|[1-9][0-9]{0,14})|-?(?:0|[1-9][0-9]{0,14})?\.[0-9]{1,20}(?:[eE][-+][0-9]{1,2})?"
+    r"|-?[1-9][eE][-+][0-9]{1,2})$",
+    T.BOOLEAN: r"^(?:true|True|TRUE|false|False|FALSE)$",
+    T.DATE: r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$",
+    T.DATETIME: DATETIME_PATTERN,
+    T.TIME: r"^[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?$",
+}
+_DECLARED_PATTERNS = {
+    T.INTEGER: r"^[+-]?[0-9]{1,19}$",
+    T.NUMBER: r"^[+-]?(?:[0-9]{1,15}|[0-9]{0,15}\.[0-9]{1,20})(?:[eE][-+]?[0-9]{1,2})?$",
+    T.BOOLEAN: "^(?:" + "|".join(TRUE_WORDS + FALSE_WORDS) + ")$",
+}
+_TRIAL_TYPES = {T.INTEGER: pa.int64(), T.DATE: pa.date32()}
+_LOOKS_LIKE_DATE = r"^[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/., ]+[0-9]{1,4}(?:[T ,].*)?$"
+_LOOKS_LIKE_CODE = r"^[+]?[0-9]+$"
+_LOOKS_LIKE_NUMBER = r"^[-+]?[0-9]*[.]?[0-9]+$"
+_ORDER = (T.INTEGER, T.NUMBER, T.BOOLEAN, T.DATE, T.DATETIME, T.TIME)
+
+
+def _all_match(values: pa.Array, pattern: str) -> bool:
+    return bool(pc.all(pc.match_substring_regex(values, pattern)).as_py())
+
+
+def time_of_day(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """`HH:MM[:SS[.ffffff]]` as time64[us]; Arrow casts text to timestamps, but not to times.
+
+    Raises:
+        pyarrow.ArrowInvalid: a value is no time of a day.
+    """
+    return pc.binary_join_element_wise("1970-01-01", values, " ").cast(pa.timestamp("us")).cast(pa.time64("us"))
+
+
+def _fits_json(values: pa.Array) -> bool:
+    try:
+        for value in values.to_pylist():
+            json.loads(value, parse_constant=_refuse_constant)
+    except ValueError:
+        return False
+    return not bool(pc.any(pc.match_substring(values, "\\u0000")).as_py())
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)
+
+
+def _fits(values: pa.Array, kind: T, pattern: str) -> bool:
+    """Whether each of the trimmed values is of that type; a date must exist (no 30 February)."""
+    if not _all_match(values, pattern):
+        return False
+    try:
+        if kind in _TRIAL_TYPES:
+            text = pc.utf8_ltrim(values, characters="+") if kind is T.INTEGER else values
+            text.cast(_TRIAL_TYPES[kind])
+        elif kind is T.TIME:
+            time_of_day(values)
+        elif kind is T.DATETIME:
+            pc.replace_substring_regex(values, AWARE_PATTERN, "").cast(pa.timestamp("us"))
+            aware = values.filter(pc.match_substring_regex(values, AWARE_PATTERN))
+            aware.cast(pa.timestamp("us", tz="UTC"))
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The type a column takes, and sentences for the user (without the column's name)."""
+
+    type: T
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Vote:
+    """Counts of one column over a whole load; feed every page to `add`, then ask `decide` or `widen`.
+
+    `declared` is what the form (or the user) says: it comes first, and reads `007` or `yes` where that is its own
+    way to write a number or a boolean. A value that does not fit it makes the column text; nothing is lost.
+    """
+
+    declared: T | None = None
+    has_value: bool = False
+    missing: int = 0
+    example: str | None = None
+    _alive: set[T] = field(default_factory=set)
+    _date_like: bool = True
+    _code_like: bool = True
+    _number_like: bool = True
+
+    def __post_init__(self) -> None:
+        """All types are possible until a value says no."""
+        self._alive = set() if self.declared is T.TEXT else set(_ORDER)
+        if self.declared is T.JSON:
+            self._alive = {T.JSON}
+
+    def add(self, values: pa.ChunkedArray) -> None:
+        """Take one page's values (text, nulls allowed) into account."""
+        if self.has_value and not (self._alive or self._date_like or self._code_like or self._number_like):
+            return
+        unique = pc.utf8_trim_whitespace(pc.unique(values).drop_null())
+        is_missing = pc.is_in(unique, value_set=pa.array(MISSING, unique.type))
+        present = unique.filter(pc.invert(is_missing))
+        if len(present) < len(unique):
+            counted = pc.is_in(pc.utf8_trim_whitespace(values), value_set=pa.array(MISSING[1:], unique.type))
+            self.missing += pc.sum(counted).as_py() or 0
+        if len(present) == 0:
+            return
+        self.has_value = True
+        for kind in tuple(self._alive):
+            if not self._accepts(present, kind):
+                self._alive.discard(kind)
+        if self.declared is not None and self.declared not in self._alive and self.example is None:
+            self.example = self._first_misfit(present)
+        if self._date_like:
+            self._date_like = _all_match(present, _LOOKS_LIKE_DATE)
+        if self._code_like:
+            self._code_like = _all_match(present, _LOOKS_LIKE_CODE)
+        if self._number_like:
+            self._number_like = _all_match(present, _LOOKS_LIKE_NUMBER)
+
+    def _accepts(self, present: pa.Array, kind: T) -> bool:
+        if kind is T.JSON:
+            return _fits_json(present)
+        pattern = _PATTERNS[kind]
+        if self.declared in (kind, T.NUMBER):
+            pattern = _DECLARED_PATTERNS.get(kind, pattern)
+        return _fits(present, kind, pattern)
+
+    def _first_misfit(self, present: pa.Array) -> str | None:
+        for i in range(min(len(present), 1000)):
+            if self.declared is not None and self.declared is not T.TEXT:
+                one = present.slice(i, 1)
+                if not self._accepts(one, self.declared):
+                    return str(one[0].as_py())[:40]
+        return None
+
+    def fits(self, kind: T) -> bool:
+        """Whether every value so far is of that type (text always fits)."""
+        return kind is T.TEXT or kind in self._alive
+
+    def decide(self) -> Decision:
+        """The type of a column that is not in the warehouse yet."""
+        if self.declared is not None and (not self.has_value or self.fits(self.declared)):
+            return self._decision(self.declared)
+        if not self.has_value:
+            return Decision(T.TEXT)
+        for kind in _ORDER:
+            if kind in self._alive:
+                return self._decision(kind)
+        return self._decision(T.TEXT)
+
+    def widen(self, existing: T) -> Decision:
+        """The type of a column that exists as `existing`: the same or wider (integer, number, text), never narrower."""
+        if self.declared is T.TEXT:
+            return self._decision(T.TEXT)
+        if not self.has_value or self.fits(existing):
+            return self._decision(existing)
+        if existing is T.INTEGER and self.fits(T.NUMBER):
+            return self._decision(T.NUMBER)
+        return self._decision(T.TEXT)
+
+    def _decision(self, kind: T) -> Decision:
+        notes = []
+        if kind is T.TEXT and self.has_value and self.declared is not T.TEXT:
+            if self.declared is not None and not self.fits(self.declared):
+                shown = f" (such as {self.example!r})" if self.example else ""
+                notes.append(f"has values that are not of the form's type {self.declared.value}{shown}; it is text")
+            elif self._date_like:
+                notes.append(
+                    "holds dates that can be read in more than one way or do not exist; it stays text. "
+                    "Cast it with a format in a recipe"
+                )
+            elif self._code_like:
+                notes.append("holds numbers with leading zeros, a plus sign or too many digits; it stays text")
+            elif self._number_like:
+                notes.append("holds numbers that no number column keeps as they are (over 15 digits); it stays text")
+        elif kind is not T.TEXT and self.missing:
+            notes.append(f"has {self.missing} values that mean missing (such as n/a or -); they are empty")
+        return Decision(kind, tuple(notes))

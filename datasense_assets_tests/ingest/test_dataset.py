@@ -1,0 +1,102 @@
+"""dlt held on a short lead: no files, no environment, no telemetry, and the tables it would have made itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from datasense_assets.catalog.models import ColumnType, Organization
+from datasense_assets.ingest import dataset, schema
+from datasense_assets_tests.ingest.conftest import FakeSource, World, at
+
+
+def test_no_settings_of_the_user_reach_dlt(
+    world: World, org: Organization, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".dlt").mkdir()
+    (tmp_path / ".dlt" / "secrets.toml").write_text("broken = [\n[destination.postgres.credentials]\nhost='nowhere'")
+    (tmp_path / ".dlt" / "config.toml").write_text("broken = [")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DESTINATION__POSTGRES__CREDENTIALS__HOST", "nowhere")
+    monkeypatch.setenv("RESTORE_FROM_DESTINATION", "true")
+    source = world.source(org)
+    with world.open(org, source, FakeSource({"visits": [{"_id": "a", "_at": at(0), "n": "1"}]})) as sync:
+        prepared = sync.prepare(world.tables(source)["visits"])
+        assert prepared.pipeline.config.restore_from_destination is False
+        assert prepared.pipeline.run_context.runtime_config.dlthub_telemetry is False
+        assert world.scratch in Path(prepared.pipeline.working_dir).parents
+        assert prepared.pipeline.pipeline_name == "acme_forms"
+        prepared.run()
+        assert sync.finish(prepared)[0].row_count == 1
+
+
+def test_our_copies_of_dlts_tables_are_as_dlt_makes_them(
+    world: World, org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = world.source(org)
+    world.sync(org, source, FakeSource({"visits": [{"_id": "a", "_at": at(0), "n": "1"}]}))
+    tables = [("org_acme", "_dlt_version"), ("org_acme", "_dlt_loads"), ("staging_org_acme", "_dlt_version")]
+    ours = [world.types(*table) for table in tables]
+    for table in tables:
+        world.execute(f"DROP TABLE {'.'.join(table)}")
+    monkeypatch.setattr(schema, "dlt_tables", lambda *_: None)
+    world.sync(org, source, FakeSource({"visits": [{"_id": "b", "_at": at(1), "n": "2"}]}))
+    assert [world.types(*table) for table in tables] == ours
+
+
+def test_running_a_load_without_news_does_no_harm(world: World, org: Organization) -> None:
+    source = world.source(org)
+    fake = FakeSource({"visits": [{"_id": "a", "_at": at(0), "n": "1"}]})
+    world.sync(org, source, fake)
+    with world.open(org, source, fake) as sync:
+        prepared = sync.prepare(world.tables(source)["visits"])
+        assert not prepared.needs_load
+        prepared.pipeline.run(prepared.dlt_source)
+        assert sync.finish(prepared)[0].rows_loaded == 0
+
+
+def test_the_org_role_owns_what_was_loaded_and_the_reader_may_read(world: World, org: Organization) -> None:
+    source = world.source(org)
+    world.sync(org, source, FakeSource({"visits": [{"_id": "a", "_at": at(0), "n": "1"}]}))
+    with psycopg.connect(world.url) as connection:
+        owner = connection.execute("SELECT tableowner FROM pg_tables WHERE tablename = 'forms__visits'").fetchall()
+        target = world.target(org)
+        assert set(owner) == {(target.user,)}
+        connection.execute(f"SET ROLE {target.read_role}")
+        assert connection.execute("SELECT n FROM org_acme.forms__visits").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("history", [True, False], ids=["upsert", "mirror"])
+@pytest.mark.parametrize("merge", [True, False], ids=["as the server can", "without merge"])
+def test_a_server_without_merge_holds_the_same(
+    world: World, org: Organization, monkeypatch: pytest.MonkeyPatch, history: bool, merge: bool
+) -> None:
+    if not merge:
+        monkeypatch.setattr(dataset, "MERGE_SINCE", 999_999)
+    source = world.source(org)
+    first = [
+        {"_id": i, "_at": at(0), "n": n, "empty": None} for i, n in (("same", "1"), ("edited", "2"), ("gone", "3"))
+    ]
+    world.sync(org, source, FakeSource({"visits": first}, history=history))
+    before = dict(world.rows("org_acme.forms__visits", "_ds_row_id, _ds_loaded_at"))
+    # a full read stages every row again, also the one that is as it was
+    second = [first[0], {**first[1], "n": None}, {"_id": "new", "_at": at(1), "n": "4", "empty": None}]
+    report = world.sync(org, source, FakeSource({"visits": second}, history=history), full=True)
+    kept = [("gone", 3)] if history else []
+    assert world.rows("org_acme.forms__visits", "_ds_row_id, n") == [("edited", None), *kept, ("new", 4), ("same", 1)]
+    assert (report.rows_loaded, report.row_count) == (2, 3 + len(kept))
+    after = dict(world.rows("org_acme.forms__visits", "_ds_row_id, _ds_loaded_at"))
+    assert after["same"] == before["same"]
+    assert after["edited"] > before["edited"]
+
+
+def test_json_is_merged_without_merge(world: World, org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataset, "MERGE_SINCE", 999_999)
+    source = world.source(org, types={"place": ColumnType.JSON})
+    for value in ('{"a": 1}', '{"a": 2}'):
+        fake = FakeSource({"visits": [{"_id": "a", "_at": at(0), "place": value}]})
+        world.sync(org, source, fake, full=True)
+    assert world.rows("org_acme.forms__visits", "place") == [({"a": 2},)]
+    assert world.types("org_acme", "forms__visits")["place"] == "jsonb"

@@ -1,0 +1,124 @@
+"""Types: what is taken for what, that no value changes its meaning, and that types never narrow."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasense_assets.catalog.models import ColumnType as T
+from datasense_assets.ingest.casting import cast
+from datasense_assets.ingest.typing import MISSING, Vote
+
+
+def vote(*values: str | None, declared: T | None = None, pages: int = 1) -> Vote:
+    result = Vote(declared)
+    for page in range(pages):
+        result.add(pa.chunked_array([pa.array(values[page::pages], pa.string())]))
+    return result
+
+
+def typed(*values: str | None, declared: T | None = None, timezone: str = "UTC") -> tuple[T, list[Any]]:
+    kind = vote(*values, declared=declared).decide().type
+    return kind, cast(pa.array(values, pa.string()), kind, timezone).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("values", "expected", "result"),
+    [
+        (["1", "-5", "0"], T.INTEGER, [1, -5, 0]),
+        (["1", " 2 ", "n/a", None], T.INTEGER, [1, 2, None, None]),
+        (["9223372036854775807"], T.INTEGER, [2**63 - 1]),
+        (["9223372036854775808"], T.TEXT, ["9223372036854775808"]),
+        (["007", "12"], T.TEXT, ["007", "12"]),
+        (["+919876543210"], T.TEXT, ["+919876543210"]),
+        (["12E4"], T.TEXT, ["12E4"]),
+        (["1.5", "2", ".5", "1e-05"], T.NUMBER, [1.5, 2.0, 0.5, 1e-05]),
+        (["1.5", "12345678901234567"], T.TEXT, ["1.5", "12345678901234567"]),
+        (["1,5"], T.TEXT, ["1,5"]),
+        (["nan", "inf"], T.TEXT, ["nan", "inf"]),
+        (["true", "FALSE", ""], T.BOOLEAN, [True, False, None]),
+        (["yes", "no"], T.TEXT, ["yes", "no"]),
+        (["2024-02-29"], T.DATE, [date(2024, 2, 29)]),
+        (["2023-02-29"], T.TEXT, ["2023-02-29"]),
+        (["2024-01-01", "2024-01-01T10:00:00"], T.TEXT, ["2024-01-01", "2024-01-01T10:00:00"]),
+        (["01/02/2024", "13/02/2024"], T.TEXT, ["01/02/2024", "13/02/2024"]),
+        (["10:30", "23:59:59.5"], T.TIME, [time(10, 30), time(23, 59, 59, 500000)]),
+        (["25:00"], T.TEXT, ["25:00"]),
+        (["-", "n/a"], T.TEXT, ["-", "n/a"]),
+        ([None, None], T.TEXT, [None, None]),
+        (["a\x00b"], T.TEXT, ["ab"]),
+    ],
+)
+def test_what_values_are_taken_for(values: list[str | None], expected: T, result: list[Any]) -> None:
+    assert typed(*values) == (expected, result)
+
+
+def test_a_datetime_without_offset_is_in_the_organisations_zone() -> None:
+    kind, values = typed("2024-06-01 10:00", "2024-06-01T10:00:00.123Z", timezone="Asia/Kolkata")
+    assert kind is T.DATETIME
+    assert values == [datetime(2024, 6, 1, 4, 30, tzinfo=UTC), datetime(2024, 6, 1, 10, 0, 0, 123000, tzinfo=UTC)]
+
+
+def test_a_declared_type_reads_its_own_way_of_writing() -> None:
+    assert typed("007", "+5", declared=T.INTEGER) == (T.INTEGER, [7, 5])
+    assert typed("yes", "0", declared=T.BOOLEAN) == (T.BOOLEAN, [True, False])
+    assert typed("5", declared=T.NUMBER) == (T.NUMBER, [5.0])
+    assert typed("5", declared=T.TEXT) == (T.TEXT, ["5"])
+    assert typed('{"a": [1]}', declared=T.JSON) == (T.JSON, ['{"a": [1]}'])
+    assert typed("{", declared=T.JSON) == (T.TEXT, ["{"])
+    assert typed(declared=T.DATE) == (T.DATE, [])
+
+
+def test_a_misfit_of_a_declared_type_is_text_and_said() -> None:
+    decision = vote("5", "five", declared=T.INTEGER).decide()
+    assert decision.type is T.TEXT
+    assert "'five'" in decision.notes[0]
+
+
+@given(st.lists(st.integers(-(2**63) + 1, 2**63 - 1), min_size=1), st.integers(1, 4))
+def test_integers_stay_exact(numbers: list[int], pages: int) -> None:
+    values = [str(number) for number in numbers]
+    assert vote(*values, pages=pages).decide().type is T.INTEGER
+    assert typed(*values)[1] == numbers
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, min_value=-1e14, max_value=1e14), min_size=1))
+def test_floats_stay_exact_or_text(numbers: list[float]) -> None:
+    values = [repr(number) for number in numbers]
+    kind, result = typed(*values)
+    assert result == (numbers if kind is T.NUMBER else values)
+
+
+@given(st.lists(st.none() | st.text(max_size=30), max_size=40), st.sampled_from([None, *T]))
+def test_no_value_is_lost(values: list[str | None], declared: T | None) -> None:
+    kind, result = typed(*values, declared=declared)
+    for before, after in zip(values, result, strict=True):
+        if before is None:
+            assert after is None
+        elif after is None:
+            assert before.strip() in MISSING or not before.strip()
+        elif kind is T.TEXT:
+            assert after == before.replace("\x00", "")
+        elif kind is T.JSON:
+            assert json.loads(after) == json.loads(before)
+
+
+ORDER = {T.INTEGER: 0, T.NUMBER: 1, T.TEXT: 2}
+
+
+@given(
+    st.lists(st.sampled_from(["1", "2.5", "x", "2024-01-01", "true", "", "12345678901234567"]), max_size=5),
+    st.sampled_from(list(T)),
+)
+def test_types_widen_and_never_narrow(values: list[str], existing: T) -> None:
+    new = vote(*values).widen(existing).type
+    assert new in (existing, T.TEXT, T.NUMBER)
+    if existing in ORDER:
+        assert ORDER[new] >= ORDER[existing]
+    cast(pa.array(values, pa.string()), new, "UTC")
