@@ -1,0 +1,181 @@
+"""`compile_recipe`: a recipe and its tables in; one SQL statement, types and lineage out, or every error at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ibis
+import ibis.expr.types as ir
+
+# The modules that register how steps compile.
+from datasense_assets.recipes.compiling import aggregate as _aggregate
+from datasense_assets.recipes.compiling import columns as _columns
+from datasense_assets.recipes.compiling import derived as _derived
+from datasense_assets.recipes.compiling import reshaping as _reshaping
+from datasense_assets.recipes.compiling import rows as _rows
+from datasense_assets.recipes.compiling import tables as _tables
+from datasense_assets.recipes.compiling import texts as _texts
+from datasense_assets.recipes.compiling import values as _values
+from datasense_assets.recipes.compiling import windows as _windows
+from datasense_assets.recipes.compiling.checks import CheckQuery, check_errors
+from datasense_assets.recipes.compiling.frame import Context, Frame
+from datasense_assets.recipes.compiling.lineage import Source, column_lineage, row_lineage
+from datasense_assets.recipes.compiling.registry import compile_step
+from datasense_assets.recipes.compiling.statement import select_statement
+from datasense_assets.recipes.errors import RecipeError, RecipeErrors, nearest
+from datasense_assets.recipes.language.derived import LabelValues
+from datasense_assets.recipes.parsing import step_label
+from datasense_assets.recipes.recipe import Recipe
+from datasense_assets.recipes.tableref import TableRef
+
+__all__ = ["COMPILER_VERSION", "CheckQuery", "Compiled", "compile_recipe"]
+_REGISTERED = (_aggregate, _columns, _derived, _reshaping, _rows, _tables, _texts, _values, _windows)
+
+COMPILER_VERSION = 4
+"""Raised whenever the same recipe compiles to other SQL; part of the cache's key and of a recipe's code version."""
+
+DELETED_AT = "_ds_deleted_at"
+_CACHE_SIZE = 512
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What a recipe compiles to. `lossy_casts` has (column, SQL that counts the values lost in it).
+
+    `lineage` gives the source columns of each result column, `row_lineage` those that only decide which rows there are.
+    """
+
+    sql: str
+    schema: ibis.Schema
+    lineage: Mapping[str, list[Source]]
+    row_lineage: list[Source]
+    lossy_casts: list[tuple[str, str]]
+    key: str
+
+
+_cache: OrderedDict[str, Compiled] = OrderedDict()
+_cache_lock = threading.Lock()
+
+
+def compile_recipe(recipe: Recipe, inputs: Mapping[str, TableRef], *, sample: int | None = None) -> Compiled:
+    """The recipe over the tables of its inputs, by alias. Needs no connection.
+
+    With `sample`, only that many rows of the first input are read (for previews). Results are kept in the process by
+    recipe, input schemas and compiler version.
+
+    Raises:
+        RecipeErrors: every mistake at once, in the order of the recipe; columns that a failed step would have made
+            cause no errors of their own.
+
+    """
+    key = _cache_key(recipe, inputs, sample)
+    with _cache_lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key]
+    try:
+        compiled = _compile(recipe, inputs, sample, key)
+    except RecursionError:
+        # Steps that change one column again and again become one expression, and the SQL writer recurses into it.
+        message = (
+            "Too many steps hang on each other to make one statement of them; split the recipe in two, the second "
+            "reading the first as recipe:<name>."
+        )
+        raise RecipeErrors([RecipeError("invalid_value", "steps", message)]) from None
+    with _cache_lock:
+        _cache[key] = compiled
+        while len(_cache) > _CACHE_SIZE:
+            _cache.popitem(last=False)
+    return compiled
+
+
+def _cache_key(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None) -> str:
+    tables = [
+        [alias, ref.schema, ref.table, [[name, str(dtype)] for name, dtype in ref.columns.items()]]
+        for alias, ref in sorted(inputs.items())
+    ]
+    # A null that is written may mean something else than a field left out (`otherwise`).
+    written = recipe.model_dump_json(by_alias=True, exclude_unset=True)
+    body = json.dumps([COMPILER_VERSION, ibis.__version__, written, tables, sample, _labels_used(recipe, inputs)])
+    return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _labels_used(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[Any]:
+    """The choice labels, when a step writes them into the SQL; else a new translation of a form changes nothing."""
+    if not any(isinstance(step, LabelValues) for step in recipe.steps):
+        return []
+    return [
+        [alias, {c: dict(found) for c, found in ref.choice_labels.items()}] for alias, ref in sorted(inputs.items())
+    ]
+
+
+def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None, key: str) -> Compiled:
+    frame, context = _run_steps(recipe, inputs, sample)
+    context.errors.extend(_output_errors(recipe, frame))
+    if context.errors:
+        raise RecipeErrors(context.errors)
+    known = {(ref.schema, ref.table): tuple(ref.columns.names) for ref in inputs.values()}
+    counts = [
+        (item.column, select_statement(item.table.filter(item.lost).count().name("lost").as_table(), known))
+        for item in context.lossy
+    ]
+    return Compiled(
+        sql=select_statement(frame.table, known),
+        schema=frame.table.schema(),
+        lineage=column_lineage(frame.table),
+        row_lineage=row_lineage(frame.table),
+        lossy_casts=counts,
+        key=key,
+    )
+
+
+def _run_steps(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None) -> tuple[Frame, Context]:
+    errors: list[RecipeError] = []
+    frames: dict[str, Frame] = {}
+    for alias, reference in recipe.inputs.items():
+        if alias in inputs:
+            frames[alias] = _input(inputs[alias])
+            continue
+        message = f"The table of input {alias!r} ({reference}) does not exist yet; load or build it first."
+        errors.append(RecipeError("missing_table", f"inputs.{alias}", message, nearest(alias, inputs)))
+        frames[alias] = replace(_NOTHING, is_open=True)
+    frame = frames[recipe.start]
+    if sample is not None:
+        frame = replace(frame, table=frame.table.limit(sample))
+    labels = {alias: ref.choice_labels for alias, ref in inputs.items()}
+    context = Context(frames, recipe.start, errors, choice_labels=labels)
+    for index, step in enumerate(recipe.steps):
+        context.index, context.label = index, step_label(index, step)
+        frame = compile_step(step, frame, context)
+    return frame, context
+
+
+_NOTHING = Frame(ibis.table({"_ds_unknown": "string"}, name="_ds_unknown"), frozenset({"_ds_unknown"}))
+
+
+def _input(ref: TableRef) -> Frame:
+    table: ir.Table = ibis.table(ref.columns, name=ref.table, database=ref.schema)
+    if DELETED_AT in ref.columns:
+        # A row that its source has deleted is kept to be seen, and must not be counted.
+        table = table.filter(table[DELETED_AT].isnull())
+    return Frame(table)
+
+
+def _output_errors(recipe: Recipe, frame: Frame) -> list[RecipeError]:
+    found: list[RecipeError] = []
+    names = [
+        (f"output.indexes[{i}][{j}]", n) for i, index in enumerate(recipe.output.indexes) for j, n in enumerate(index)
+    ]
+    for path, name in names:
+        if not frame.has(name) and not frame.is_open:
+            suggestion = nearest(name, frame.names)
+            hint = f"did you mean {suggestion!r}?" if suggestion else "it has " + ", ".join(frame.names) + "."
+            message = f"{path}: the result has no column {name!r} to index; {hint}"
+            found.append(RecipeError("unknown_column", path, message, suggestion))
+    return found + check_errors(recipe, frame)

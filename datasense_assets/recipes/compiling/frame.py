@@ -1,0 +1,145 @@
+"""The table as it stands between two steps, and the place where a step reports its mistakes.
+
+A step that fails leaves the columns it would have made as placeholders: they are known by name, nothing is said about
+them any more, and so one mistake gives one error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import ibis.expr.types as ir
+
+from datasense_assets.catalog.models import POSTGRES_NAME_BYTES
+from datasense_assets.recipes.compiling.kinds import kind_of, to_kind
+from datasense_assets.recipes.errors import Code, RecipeError, nearest
+
+
+@dataclass(frozen=True)
+class Frame:
+    """`placeholders` are columns known by name only. `is_open`: there may be columns that nobody can know."""
+
+    table: ir.Table
+    placeholders: frozenset[str] = frozenset()
+    is_open: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns in order, placeholders that are not in the table last."""
+        columns = tuple(self.table.columns)
+        return columns + tuple(sorted(self.placeholders.difference(columns)))
+
+    def has(self, name: str) -> bool:
+        """Whether a column of that name is known."""
+        return name in self.table.columns or name in self.placeholders
+
+    def with_columns(self, new: Mapping[str, ir.Value | None]) -> Frame:
+        """Columns added at the end or replaced in place; None makes a placeholder."""
+        good = {name: value for name, value in new.items() if value is not None}
+        bad = {name for name, value in new.items() if value is None}
+        kept = [good.get(name, self.table[name]).name(name) for name in self.table.columns]
+        added = [value.name(name) for name, value in good.items() if name not in self.table.columns]
+        return replace(
+            self, table=self.table.select(kept + added), placeholders=(self.placeholders - good.keys()) | bad
+        )
+
+    def only(self, names: Iterable[str]) -> Frame:
+        """Only these columns, in this order; a name that is not there becomes a placeholder."""
+        wanted = list(dict.fromkeys(names))
+        present = [name for name in wanted if name in self.table.columns]
+        placeholders = frozenset(name for name in wanted if name in self.placeholders or name not in present)
+        table = self.table.select(present) if present else self.table
+        return Frame(table, placeholders, is_open=False)
+
+    def without(self, names: Iterable[str]) -> Frame:
+        """All columns but these."""
+        gone = set(names)
+        left = [name for name in self.table.columns if name not in gone]
+        table = self.table.select(left) if left else self.table
+        return replace(self, table=table, placeholders=self.placeholders - gone)
+
+
+@dataclass(frozen=True)
+class Lossy:
+    """A column in which values may become null because they cannot be read; `lost` is true where one does."""
+
+    column: str
+    table: ir.Table
+    lost: ir.BooleanValue
+
+
+@dataclass
+class Context:
+    """What a step may look at besides its frame: the other inputs, and the labels of their choices by alias and column.
+
+    It collects errors and lossy casts.
+    """
+
+    inputs: Mapping[str, Frame]
+    start: str
+    errors: list[RecipeError] = field(default_factory=list)
+    lossy: list[Lossy] = field(default_factory=list)
+    index: int = 0
+    label: str = ""
+    choice_labels: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+
+    def error(self, code: Code, path: str, message: str, suggestion: str | None = None) -> None:
+        """Reports a mistake at `path` within the current step; the step's number and name go before the message."""
+        separator = "." if path and not path.startswith("[") else ""
+        where = f"steps[{self.index}]{separator}{path}"
+        self.errors.append(RecipeError(code, where, f"{self.label}: {message}", suggestion))
+
+    def column(self, frame: Frame, name: str, path: str, *, side: str = "") -> ir.Value | None:
+        """The column, or None when it is a placeholder (silently) or not there (reported)."""
+        if name in frame.placeholders:
+            return None
+        if name in frame.table.columns:
+            return frame.table[name]
+        if not frame.is_open:
+            self.unknown_column(frame, name, path, side=side)
+        return None
+
+    def unknown_column(self, frame: Frame, name: str, path: str, *, side: str = "") -> None:
+        """Reports a column that is not there."""
+        suggestion = nearest(name, frame.names)
+        shown = ", ".join(frame.names[:12]) + (", ..." if len(frame.names) > 12 else "")
+        hint = f"did you mean {suggestion!r}?" if suggestion else f"it has {shown}."
+        place = side or "the table at this point"
+        self.error("unknown_column", path, f"{place} has no column {name!r}; {hint}", suggestion)
+
+    def input_frame(self, alias: str, path: str) -> Frame | None:
+        """Another input as a frame, or None when there is no such alias (reported)."""
+        frame = self.inputs.get(alias)
+        if frame is None:
+            suggestion = nearest(alias, self.inputs)
+            hint = f"did you mean {suggestion!r}?" if suggestion else "inputs are " + ", ".join(self.inputs) + "."
+            self.error("unknown_input", path, f"there is no input {alias!r}; {hint}", suggestion)
+        return frame
+
+    def new_name(self, name: str, path: str) -> bool:
+        """Whether a name made by the step (prefix, suffix) fits in PostgreSQL; reported when it does not."""
+        length = len(name.encode())
+        if length > POSTGRES_NAME_BYTES:
+            self.error(
+                "name_too_long",
+                path,
+                f"the column {name!r} would have a name of {length} bytes and PostgreSQL keeps "
+                f"{POSTGRES_NAME_BYTES}; choose something shorter.",
+            )
+        return length <= POSTGRES_NAME_BYTES
+
+    def distinct_names(self, names: Iterable[str], path: str) -> bool:
+        """Whether no name comes twice; reported when one does."""
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                self.error("name_collision", path, f"two columns would be named {name!r}; give one another name.")
+                return False
+            seen.add(name)
+        return True
+
+
+def usual(value: ir.Value) -> ir.Value:
+    """A computed value in the usual data type of its kind, so that its column has it in PostgreSQL too."""
+    return to_kind(value, kind_of(value))

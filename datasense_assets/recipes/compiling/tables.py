@@ -1,0 +1,194 @@
+"""How the steps of `language.tables` compile."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import ibis
+import ibis.expr.operations as ops
+import ibis.expr.types as ir
+
+from datasense_assets.catalog.models import ColumnType
+from datasense_assets.recipes.compiling.frame import Context, Frame
+from datasense_assets.recipes.compiling.kinds import (
+    comparable,
+    kind_of,
+    mix,
+    null,
+    to_kind,
+)
+from datasense_assets.recipes.compiling.registry import compiles
+from datasense_assets.recipes.language.tables import Join, Union
+
+T = ColumnType
+
+
+@compiles(Join)
+def join(step: Join, frame: Frame, context: Context) -> Frame:
+    """Renames the right's columns out of the way, joins, and names what is kept."""
+    right = context.input_frame(step.with_, "with")
+    if right is None:
+        for i, key in enumerate(step.on):
+            context.column(frame, key.left, f"on[{i}].left")
+        new = [] if step.how in ("semi", "anti") else step.columns
+        return Frame(frame.table, frame.placeholders | frozenset(new or ()), frame.is_open or new is None)
+    keys = _join_keys(step, frame, right, context)
+    if step.how in ("semi", "anti"):
+        if keys is None:
+            return frame
+        return Frame(_joined(step, frame, right, keys, context.index)[0], frame.placeholders, frame.is_open)
+    wanted = _wanted(step, right, context)
+    brought = None if keys is None else _brought(step, frame, wanted, context)
+    if keys is None or brought is None:
+        # Which names collide hangs on the keys, so either name may be meant further down.
+        either = frozenset(name + end for name in wanted for end in ("", step.suffix)) - frozenset(frame.names)
+        return Frame(frame.table, frame.placeholders | either, frame.is_open or right.is_open)
+    table, renamed = _joined(step, frame, right, keys, context.index)
+    key_of = dict(keys)
+    columns = [_left_column(step, table, name, key_of.get(name), renamed) for name in frame.table.columns]
+    hidden = frozenset(new for old, new in brought.items() if old in right.placeholders)
+    columns += [table[renamed[old]].name(new) for old, new in brought.items() if old in renamed]
+    return Frame(table.select(columns), frame.placeholders | hidden, frame.is_open or right.is_open)
+
+
+def _left_column(step: Join, table: ir.Table, name: str, right_key: str | None, renamed: dict[str, str]) -> ir.Value:
+    if right_key is None or step.how not in ("right", "full"):
+        return table[name]
+    left, right = table[name], table[renamed[right_key]]
+    left, right = _alike(left, right)
+    return ibis.coalesce(left, right).name(name)
+
+
+def _join_keys(step: Join, frame: Frame, right: Frame, context: Context) -> list[tuple[str, str]] | None:
+    keys: list[tuple[str, str]] = []
+    for i, key in enumerate(step.on):
+        left_value = context.column(frame, key.left, f"on[{i}].left")
+        right_value = context.column(right, key.right, f"on[{i}].right", side=f"the input {step.with_!r}")
+        if left_value is None or right_value is None:
+            continue
+        left_kind, right_kind = kind_of(left_value), kind_of(right_value)
+        if not comparable(left_kind, right_kind):
+            context.error(
+                "join_key_type",
+                f"on[{i}]",
+                f"{key.left!r} is {left_kind} and {key.right!r} of {step.with_!r} is {right_kind}, which cannot be "
+                "compared; cast one of them first.",
+            )
+            continue
+        keys.append((key.left, key.right))
+    return keys if len(keys) == len(step.on) else None
+
+
+def _wanted(step: Join, right: Frame, context: Context) -> list[str]:
+    """Names in the right table of the columns to bring; one that is not there is reported."""
+    if step.columns is None:
+        keys = {key.right for key in step.on}
+        return [name for name in right.names if name not in keys]
+    for i, name in enumerate(step.columns):
+        context.column(right, name, f"columns[{i}]", side=f"the input {step.with_!r}")
+    same = {key.right for key in step.on if key.left == key.right}
+    return [name for name in step.columns if name not in same]
+
+
+def _brought(step: Join, frame: Frame, wanted: list[str], context: Context) -> dict[str, str] | None:
+    """New name by name in the right table, in order; None when two would be equal or one is too long (reported)."""
+    if not context.distinct_names(wanted, "columns"):
+        return None
+    taken = set(frame.names)
+    new = {name: name + step.suffix if name in taken else name for name in wanted}
+    unfit = [name for old, name in new.items() if name != old and not context.new_name(name, "suffix")]
+    if not context.distinct_names([*frame.names, *new.values()], "suffix"):
+        return None
+    return None if unfit else new
+
+
+def _joined(
+    step: Join, frame: Frame, right: Frame, keys: list[tuple[str, str]], index: int
+) -> tuple[ir.Table, dict[str, str]]:
+    """The join, and the names under which the right's columns are in it.
+
+    No left column has such a name, and no other step: ibis takes two equal projections in one chain for one table.
+    """
+    left = frame.table
+    if isinstance(left.op(), ops.JoinChain):
+        # Ibis would put both joins into one FROM, with an earlier semi join's EXISTS after a later outer join.
+        left = left.view()
+    taken = set(left.columns)
+    numbered = (f"_ds_right_{index}_{i}" for i in range(len(taken) + len(right.table.columns)))
+    free = (name for name in numbered if name not in taken)
+    renamed = dict(zip(right.table.columns, free, strict=False))
+    other = right.table.select([right.table[old].name(new) for old, new in renamed.items()])
+    predicates = [_equal(left[key], other[renamed[right_key]]) for key, right_key in keys]
+    how: Any = "outer" if step.how == "full" else step.how
+    return left.join(other, predicates, how=how), renamed
+
+
+def _equal(left: ir.Value, right: ir.Value) -> Any:
+    left, right = _alike(left, right)
+    return left == right
+
+
+def _alike(left: ir.Value, right: ir.Value) -> tuple[ir.Value, ir.Value]:
+    kind = mix((kind_of(left), kind_of(right)))
+    if kind is None or left.type() == right.type():
+        return left, right
+    return to_kind(left, kind), to_kind(right, kind)
+
+
+@compiles(Union)
+def union(step: Union, frame: Frame, context: Context) -> Frame:
+    """Columns by name; each side is brought to the same columns and types first."""
+    found = [context.input_frame(alias, f"with[{i}]") for i, alias in enumerate(step.with_)]
+    # As views of their own: ibis takes projections of one table that differ in the columns' order only for one.
+    others = [(a, replace(f, table=f.table.view())) for a, f in zip(step.with_, found, strict=True) if f is not None]
+    sides = [(context.start, frame), *others]
+    is_open = any(side.is_open for _, side in sides) or len(sides) <= len(step.with_)
+    names = list(dict.fromkeys(name for _, side in sides for name in side.names))
+    if step.source_column is not None and step.source_column in names:
+        context.error(
+            "name_collision", "source_column", f"there is a column {step.source_column!r} already; choose another name."
+        )
+    kinds: dict[str, ColumnType | None] = {name: _union_kind(name, sides, step, context) for name in names}
+    placeholders = frozenset(
+        name for name, kind in kinds.items() if kind is None or any(name in side.placeholders for _, side in sides)
+    )
+    usable = {name: kind for name, kind in kinds.items() if kind is not None and name not in placeholders}
+    extra = frozenset({step.source_column} if step.source_column is not None else ())
+    if len(sides) <= len(step.with_) or not usable or extra & frozenset(names):
+        return Frame(
+            frame.table, (frame.placeholders | frozenset(names) | extra) - frozenset(frame.table.columns), is_open
+        )
+    tables = [_side(alias, side, usable, step.source_column) for alias, side in sides]
+    table = ibis.union(tables[0], *tables[1:], distinct=step.distinct)
+    return Frame(table, placeholders, is_open)
+
+
+def _side(alias: str, side: Frame, kinds: dict[str, ColumnType], source_column: str | None) -> ir.Table:
+    columns: list[ir.Value] = []
+    for name, kind in kinds.items():
+        value = to_kind(side.table[name], kind) if name in side.table.columns else null(kind)
+        columns.append(value.name(name))
+    if source_column is not None:
+        columns.append(ibis.literal(alias, type="string").name(source_column))
+    return side.table.select(columns)
+
+
+def _union_kind(name: str, sides: list[tuple[str, Frame]], step: Union, context: Context) -> ColumnType | None:
+    kind: ColumnType | None = None
+    for i, (alias, side) in enumerate(sides):
+        if name not in side.table.columns or name in side.placeholders:
+            continue
+        own = kind_of(side.table[name])
+        together = own if kind is None else mix((kind, own))
+        if together is None:
+            path = f"with[{step.with_.index(alias)}]" if i else "with"
+            context.error(
+                "type_mismatch",
+                path,
+                f"{name!r} is {own} in {alias!r} and {kind} before; cast it to one type (in a recipe of its own "
+                "where it is an input).",
+            )
+            return None
+        kind = together
+    return kind

@@ -1,0 +1,139 @@
+"""A whole recipe as a model: inputs, steps, output and checks; `Recipe.parse` tells every mistake of form."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from datasense_assets.catalog.models import NAME_PATTERN, InputReference, identifier
+from datasense_assets.recipes.language.steps import Step
+from datasense_assets.recipes.language.values import MAX_ITEMS, ColumnName, Scalar, Shape, Text
+
+MAX_STEPS = 100
+
+
+def _reference(text: str) -> str:
+    try:
+        InputReference.parse(text)
+    except ValueError as error:
+        raise PydanticCustomError("invalid_value", "{reason}", {"reason": str(error)}) from None
+    return text
+
+
+def _recipe_name(text: str) -> str:
+    if "__" in text:
+        raise PydanticCustomError("invalid_value", "has '__', which is kept for source tables; use one '_'")
+    return text
+
+
+class Output(Shape):
+    """How the result is kept: a table, with an index on each list of columns."""
+
+    materialize: Literal["table"] = "table"
+    indexes: list[Annotated[list[ColumnName], Field(min_length=1)]] = Field(default_factory=list, max_length=100)
+
+
+class CheckBase(Shape):
+    """A promise about the result. `severity` says whether breaking it fails the check or only warns."""
+
+    severity: Literal["warn", "error"] = "error"
+
+
+class NotNullCheck(CheckBase):
+    """No row has null in the column."""
+
+    check: Literal["not_null"]
+    column: ColumnName
+
+
+class UniqueCheck(CheckBase):
+    """No two rows have the same values in the columns (rows with a null among them aside)."""
+
+    check: Literal["unique"]
+    columns: list[ColumnName] = Field(min_length=1)
+
+
+class AcceptedValuesCheck(CheckBase):
+    """Every value of the column that is not null is one of these."""
+
+    check: Literal["accepted_values"]
+    column: ColumnName
+    values: list[Scalar] = Field(min_length=1, max_length=MAX_ITEMS)
+
+
+class RowCountCheck(CheckBase):
+    """The table has at least `min` and at most `max` rows."""
+
+    check: Literal["row_count"]
+    min: int = Field(default=1, ge=0)
+    max: int | None = Field(default=None, ge=0)
+
+
+Check = Annotated[NotNullCheck | UniqueCheck | AcceptedValuesCheck | RowCountCheck, Field(discriminator="check")]
+
+
+class Recipe(Shape):
+    """A recipe, checked for form. Whether its columns exist and fit is `compile_recipe`'s matter.
+
+    `inputs` maps an alias to `source:<source>.<table>` or `recipe:<name>`; the first is where the steps start.
+    """
+
+    version: Literal[1]
+    name: Annotated[str, Field(pattern=NAME_PATTERN), AfterValidator(_recipe_name)]
+    title: Text | None = None
+    description: Text | None = None
+    inputs: dict[ColumnName, Annotated[str, AfterValidator(_reference)]] = Field(min_length=1, max_length=100)
+    steps: list[Step] = Field(default_factory=list, max_length=MAX_STEPS)
+    output: Output = Field(default_factory=Output)
+    checks: list[Check] = Field(default_factory=list, max_length=200)
+
+    @field_validator("title")
+    @classmethod
+    def _title_is_a_line(cls, value: str | None) -> str | None:
+        if value is not None and len(value) > 500:
+            raise PydanticCustomError("invalid_value", "has more than 500 characters")
+        return value
+
+    @model_validator(mode="after")
+    def _step_ids_differ(self) -> Recipe:
+        counts = Counter(step.id for step in self.steps if step.id is not None)
+        repeated = [step_id for step_id, count in counts.items() if count > 1]
+        if repeated:
+            raise PydanticCustomError(
+                "duplicate_step_id", "has two steps with the id {ids}; ids must differ", {"ids": ", ".join(repeated)}
+            )
+        return self
+
+    @classmethod
+    def parse(cls, data: Any) -> Recipe:
+        """The recipe in `data` (what JSON or YAML gives).
+
+        Raises:
+            RecipeErrors: every mistake of form, with paths such as `steps[2].on[0].left`.
+
+        """
+        from datasense_assets.recipes.parsing import parse
+
+        return parse(data)
+
+    @property
+    def start(self) -> str:
+        """The alias of the input where the steps start."""
+        return next(iter(self.inputs))
+
+    def recipe_inputs(self) -> frozenset[str]:
+        """Names (as identifiers, `_` for `-`) of the recipes that this one reads."""
+        references = (InputReference.parse(text) for text in self.inputs.values())
+        return frozenset(reference.recipe for reference in references if reference.recipe is not None)
+
+    @property
+    def ident(self) -> str:
+        """The name as part of other names: the result's table, the asset key."""
+        return identifier(self.name)
+
+    def upto(self, step: int) -> Recipe:
+        """The same recipe ending after its first `step` steps, with no output settings and no checks."""
+        return self.model_copy(update={"steps": self.steps[:step], "output": Output(), "checks": []})

@@ -1,0 +1,176 @@
+"""The reference of the language, written from its models: `docs/recipes.md` is `reference()`; a test sees to it."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import types
+import typing
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from datasense_assets.catalog.models import ColumnType
+from datasense_assets.recipes.errors import MEANINGS
+from datasense_assets.recipes.language.conditions import OPERATORS
+from datasense_assets.recipes.language.steps import STEP_MODELS
+from datasense_assets.recipes.recipe import (
+    AcceptedValuesCheck,
+    NotNullCheck,
+    RowCountCheck,
+    UniqueCheck,
+)
+
+EXAMPLE_TABLE: dict[str, ColumnType] = {
+    "district": ColumnType.TEXT,
+    "day": ColumnType.TEXT,
+    "seen_on": ColumnType.DATE,
+    "visits": ColumnType.INTEGER,
+    "cost": ColumnType.NUMBER,
+    "sex": ColumnType.TEXT,
+    "phone": ColumnType.TEXT,
+    "phone_2": ColumnType.TEXT,
+    "first_name": ColumnType.TEXT,
+    "last_name": ColumnType.TEXT,
+    "services": ColumnType.TEXT,
+    "members": ColumnType.JSON,
+    "location": ColumnType.TEXT,
+    "address": ColumnType.JSON,
+    "note": ColumnType.TEXT,
+}
+"""Columns that the steps' examples are written for; `people` is the other input."""
+
+EXAMPLE_LABELS = {"sex": {"f": "Female", "m": "Male"}}
+"""The choice labels of that table's columns."""
+
+EXAMPLE_OTHER: dict[str, ColumnType] = {"district": ColumnType.TEXT, "population": ColumnType.INTEGER}
+
+_WHOLE = {
+    "version": 1,
+    "name": "visits_by_district",
+    "title": "Visits by district",
+    "inputs": {"visits": "source:health_forms.visits", "people": "recipe:clean_people"},
+    "steps": [
+        {"op": "filter", "note": "only real visits", "where": {"column": "visits", "operator": ">", "value": 0}},
+        {
+            "op": "aggregate",
+            "group_by": ["district"],
+            "aggregations": [{"fn": "sum", "column": "visits", "into": "visits"}],
+        },
+    ],
+    "output": {"indexes": [["district"]]},
+    "checks": [{"check": "not_null", "column": "district", "severity": "warn"}],
+}
+
+_CONDITIONS = """\
+A condition is `{"all": [...]}`, `{"any": [...]}`, `{"not": ...}` or a comparison
+`{"column", "operator", "value" | "value_column", "or_null"?}`.
+
+Operators: %s.
+
+Null never matches a comparison. That holds for `!=`, `not_in` and `not_contains` too: a row whose district is null is
+neither "North" nor known not to be. This keeps the South and leaves out both North and the rows without a district:
+
+```json
+{"column": "district", "operator": "!=", "value": "North"}
+```
+
+and this keeps the rows without a district as well:
+
+```json
+{"column": "district", "operator": "!=", "value": "North", "or_null": true}
+```
+
+A value has to be of the column's type as it is written: `2026` for an integer, `"2026"` for text, `"2026-01-31"` for a
+date, `"2026-01-31T09:30:00"` for a date and time (in the organisation's time zone unless it has an offset). `between`
+takes both ends in. `in_last` takes `"7 days"`, `"2 weeks"` or `"3 months"` and keeps from that many before today until
+today. `is_empty` is true for null, for text with nothing but spaces and for `[]`, `{}` and `""` in JSON.
+`matches` takes a regular expression that may match anywhere in the text; `(?i)` at its start takes case out.
+"""
+
+
+def reference() -> str:
+    """The whole reference as Markdown."""
+    parts = [
+        "# Recipes",
+        "A recipe turns tables into a table. It is JSON or YAML: a flat list of steps, no SQL and no Python, so any "
+        "user's recipe is safe to run. This page is written from the models in `datasense_assets/recipes/language`.",
+        _json(_WHOLE),
+        "`inputs` maps an alias to `source:<source>.<table>` or `recipe:<name>`; the first input is where the steps "
+        f"start, so their order counts. Types: {_ticked(member.value for member in ColumnType)}.",
+        "Rows that their source has deleted (`_ds_deleted_at` is set, under `deletes: mark`) are kept in the loaded "
+        "table and left out of every recipe, so that no number counts them.",
+        "A new column goes to the end; one that exists is replaced in place. Row order is promised only after `sort`.",
+        "## Steps",
+        "Every step may have an `id`, unlike any other step's, and a `note`.",
+        *(section for op, model in STEP_MODELS.items() for section in _step(op, model)),
+        "## Conditions",
+        _CONDITIONS % _ticked(OPERATORS),
+        "## Checks",
+        "Each has a `severity`, `warn` or `error` (the default).",
+        _table(
+            ("check", "fields", "holds when"),
+            [
+                (f"`{_tag(model)}`", _fields(model, {"check", "severity"}), _sentence(model))
+                for model in (NotNullCheck, UniqueCheck, AcceptedValuesCheck, RowCountCheck)
+            ],
+        ),
+        "## Errors",
+        "All mistakes are told at once, each with a code, the path in the recipe, a sentence and the nearest right "
+        "name if there is one.",
+        _table(("code", "meaning"), [(f"`{code}`", meaning) for code, meaning in MEANINGS.items()]),
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _step(op: str, model: type[BaseModel]) -> list[str]:
+    text = inspect.cleandoc(model.__doc__ or "")
+    return [f"### `{op}`", text, f"Fields: {_fields(model, {'op', 'id', 'note'})}.", _json(model.example)]  # type: ignore[attr-defined]
+
+
+def _sentence(model: type[BaseModel]) -> str:
+    return " ".join(inspect.cleandoc(model.__doc__ or "").split())
+
+
+def _tag(model: type[BaseModel]) -> str:
+    return str(get_args(model.model_fields["check"].annotation)[0])
+
+
+def _fields(model: type[BaseModel], leave_out: set[str]) -> str:
+    return ", ".join(_field(name, info) for name, info in model.model_fields.items() if name not in leave_out)
+
+
+def _field(name: str, info: FieldInfo) -> str:
+    shape = _shape(info.annotation)
+    written = f"`{info.alias or name}{'' if info.is_required() else '?'}`"
+    return f"{written} {shape}".strip()
+
+
+def _shape(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), [a for a in get_args(annotation) if a is not type(None)]
+    if origin in (typing.Union, types.UnionType):
+        return _shape(arguments[0]) if len(arguments) == 1 else ""
+    if origin is typing.Literal:
+        return "(" + ", ".join(f"`{argument}`" for argument in arguments) + ")"
+    if origin is list:
+        inner = _shape(arguments[0])
+        return f"(list of {inner})" if inner else "(list)"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "{" + _fields(annotation, set()) + "}"
+    return ""
+
+
+def _json(data: Any) -> str:
+    line = json.dumps(data, ensure_ascii=False)
+    text = line if len(line) <= 118 else json.dumps(data, indent=2, ensure_ascii=False)
+    return f"```json\n{text}\n```"
+
+
+def _ticked(names: Any) -> str:
+    return " ".join(f"`{name}`" for name in names)
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
