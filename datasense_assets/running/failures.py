@@ -1,0 +1,114 @@
+"""Failures of the world as Dagster understands them: what may be tried again, and what a person must mend."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import dagster as dg
+
+from datasense_assets.connectors.errors import BadConfig, SourceError, Unavailable
+
+MAX_RETRIES = 3
+_FIRST_WAIT = 15.0
+_LONGEST_WAIT = 300.0
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often, and after how many seconds."""
+
+    times: int
+    wait: float
+
+
+# Another run holds the source: a few minutes of patience, in which it normally ends.
+LEASE_RETRY = Retry(times=20, wait=15.0)
+
+
+class BadRecipe(SourceError):
+    """A recipe that cannot be compiled, or that its data stands against: only another recipe or other data helps."""
+
+    kind = "bad_recipe"
+    permanent = True
+
+
+def as_source_error(error: BaseException) -> SourceError | None:
+    """The failure of the world behind an exception; None where it is a defect of ours and must stay as it is.
+
+    dlt wraps what a source raises; the wrapping is taken off. A secret that is not set is bad configuration. A database
+    that does not answer, or a lost lease, may pass; whatever else the warehouse refuses stays refused.
+    """
+    from psycopg import OperationalError
+    from sqlalchemy.exc import OperationalError as CatalogDown
+
+    from datasense_assets.catalog.credentials import SecretMissing
+    from datasense_assets.catalog.state import FenceLost
+    from datasense_assets.warehouse.errors import DatabaseUnavailable, WarehouseError
+    from datasense_assets.warehouse.leases import LeaseLost
+
+    for cause in _chain(error):
+        if isinstance(cause, SourceError):
+            return cause
+        if isinstance(cause, SecretMissing):
+            return BadConfig(cause.message, advice=cause.advice)
+        if isinstance(cause, DatabaseUnavailable | LeaseLost):
+            return Unavailable(cause.message, advice=cause.advice)
+        if isinstance(cause, WarehouseError):
+            return BadRecipe(cause.message, advice=cause.advice)
+        if isinstance(cause, FenceLost):
+            return Unavailable(
+                f"{cause}.", advice="Nothing is broken; the run that holds the source finishes the work."
+            )
+        if isinstance(cause, OperationalError | CatalogDown):
+            return Unavailable("The database did not answer.", advice="It is tried again by itself.")
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and what it came from, outermost first."""
+    current: BaseException | None = error
+    while current is not None:
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def wait_before_retry(retry_number: int, asked: float | None) -> float:
+    """Seconds to wait: the server's own delay where it gave one, else doubling from 15 s, with jitter."""
+    wait = asked if asked is not None else _FIRST_WAIT * 2**retry_number
+    return min(_LONGEST_WAIT, wait) * random.uniform(1.0, 1.25)  # noqa: S311 (jitter, not a secret)
+
+
+def as_dagster(
+    failures: Sequence[tuple[str, SourceError]], retry_number: int, *, once: bool = False
+) -> dg.Failure | dg.RetryRequested:
+    """One outcome for the tables of a source that failed, as (table, error); with `once` there is no second try.
+
+    Where any failure can pass by itself the op is tried again (tables already loaded are not read again); where all
+    are permanent, or the tries are used up, it fails at once, naming every table with what to do.
+    """
+    said = "\n".join(f"{table}: {error.message} {error.advice}" for table, error in failures)
+    transient = [error for _, error in failures if not error.permanent]
+    if transient and not once and retry_number < MAX_RETRIES:
+        asked = max((error.retry_after for error in transient if error.retry_after is not None), default=None)
+        return dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_before_retry(retry_number, asked))
+    return dg.Failure(
+        description=said,
+        metadata={
+            "failed_tables": dg.MetadataValue.json([table for table, _ in failures]),
+            "kinds": dg.MetadataValue.json(sorted({error.kind for _, error in failures})),
+            "what_to_do": dg.MetadataValue.text("\n".join(dict.fromkeys(error.advice for _, error in failures))),
+        },
+        allow_retries=False,
+    )
+
+
+def step_failure_words(event: dg.DagsterEvent) -> str:
+    """What a step's failure says: our own words, else the message of the exception that the others wrap."""
+    data = event.step_failure_data
+    said = data.user_failure_data.description if data.user_failure_data else None
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return said or (error.message.strip() if error is not None else "The step failed.")

@@ -1,0 +1,38 @@
+"""Who owns what a run touches, read from the catalog in one indexed statement."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from datasense_assets.running.tags import Owner, Selected
+from datasense_assets.settings import get_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+_OWNER = """
+SELECT o.tier, (SELECT s.connector FROM datasense.sources s
+                WHERE s.org_id = o.id AND replace(s.slug, '-', '_') = :source) AS connector
+FROM datasense.organizations o WHERE replace(o.slug, '-', '_') = :org
+"""
+
+
+@lru_cache(maxsize=1)
+def catalog_engine() -> Engine:
+    """One engine a process for catalog look-ups made from inside Dagster's own processes."""
+    from datasense_assets.warehouse.database import database_url, engine
+
+    return engine(database_url(get_settings()))
+
+
+def owner_of(what: Selected) -> Owner:
+    """Tier of the one organisation and connector of the one source of a selection; defaults where there are several."""
+    from sqlalchemy import text
+
+    if len(what.orgs) != 1:
+        return Owner()
+    source = next(iter(what.sources))[1] if len(what.sources) == 1 else ""
+    with catalog_engine().connect() as connection:
+        row = connection.execute(text(_OWNER), {"org": next(iter(what.orgs)), "source": source}).one_or_none()
+    return Owner(tier=row.tier, connector=row.connector) if row else Owner()

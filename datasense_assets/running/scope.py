@@ -1,0 +1,77 @@
+"""Which part of the graph this process needs: a run worker builds the assets of its run and nothing else.
+
+With 5,000 sources the whole graph costs a run 24-40 CPU seconds, its own part 3 (docs/decisions/run-scope.md).
+The scope is found from, in order: what `scoped_to` was given, the run named in the arguments of
+`dagster api execute_run`, the run that Dagster is loading this location for in this process; else there is none.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import FrameType
+
+import dagster as dg
+
+from datasense_assets.catalog.snapshot import SnapshotScope
+from datasense_assets.running.tags import Selected, selected
+
+_explicit: ContextVar[SnapshotScope | None] = ContextVar("datasense_scope", default=None)
+_RUN_ID = re.compile(r'"run_id":\s*"([0-9a-f-]{36})"')
+
+
+@contextmanager
+def scoped_to(scope: SnapshotScope) -> Iterator[None]:
+    """Build only `scope` while the context lasts: for tests, the CLI and warm workers."""
+    token = _explicit.set(scope)
+    try:
+        yield
+    finally:
+        _explicit.reset(token)
+
+
+def current_scope() -> SnapshotScope | None:
+    """The scope of this process's run, or None where the whole graph is wanted."""
+    explicit = _explicit.get()
+    if explicit is not None:
+        return explicit
+    run = _run_of_arguments() or _run_being_loaded(sys._getframe())
+    if run is None or not run.asset_selection:
+        return None
+    return scope_of(selected(tuple(key.path) for key in run.asset_selection))
+
+
+def scope_of(what: Selected) -> SnapshotScope | None:
+    """The scope that holds a selection; None for an empty one."""
+    if not what.sources and not what.recipes:
+        return None
+    return SnapshotScope(sources=what.sources, recipes=what.recipes)
+
+
+def _run_of_arguments() -> dg.DagsterRun | None:
+    """The run of `dagster api execute_run <json>`, as a run pod is started."""
+    if "execute_run" not in sys.argv:
+        return None
+    match = next((m for m in map(_RUN_ID.search, sys.argv) if m), None)
+    if match is None:
+        return None
+    with dg.DagsterInstance.get() as instance:
+        return instance.get_run_by_id(match[1])
+
+
+def _run_being_loaded(frame: FrameType | None) -> dg.DagsterRun | None:
+    """The run in whose name Dagster is loading definitions right now.
+
+    The default launcher spawns a worker that has the run only as a local of the function that loads the job;
+    no argument, variable or public call tells it. Where that changes, the worker builds the whole graph: slower, and
+    as right; a test counts the assets that a worker builds.
+    """
+    while frame is not None:
+        if frame.f_code.co_name == "core_execute_run":
+            run = frame.f_locals.get("dagster_run")
+            return run if isinstance(run, dg.DagsterRun) else None
+        frame = frame.f_back
+    return None
