@@ -1,0 +1,74 @@
+"""What the asset graph costs to build: the whole of it at growing sizes, and a run worker's own part of the largest.
+
+    python benchmarks/graph_load.py [--sizes 10 500 5000]
+
+Each figure is CPU seconds of a fresh process, imports not counted, median of three; the ratios say how cost grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+
+_MEASURE = """
+import sys, time
+from datetime import date
+import dagster as dg
+from datasense_assets.assets.graph import build_definitions
+from datasense_assets.catalog.models import Organization, RecipeRow, Snapshot, Source, SourceTable
+from datasense_assets.settings import Settings
+
+sources, part = int(sys.argv[1]), sys.argv[2] == "part"
+per_org = 5
+
+def organization(number):
+    ids = range(number * per_org, (number + 1) * per_org)
+    made = tuple(
+        Source(id=i + 1, slug=f"forms-{i}", connector="kobo", created_on=date(2026, 1, 1),
+               tables=(SourceTable(id=i + 1, slug="visits", resource=f"a{i}"),))
+        for i in ids
+    )
+    recipes = tuple(
+        RecipeRow(id=i + 1, name=f"monthly_{i}", spec={"inputs": {"visits": f"source:forms_{i}.visits"}}) for i in ids
+    )
+    return Organization(id=number + 1, slug=f"org-{number}", name="Org", sources=made, recipes=recipes)
+
+snapshot = Snapshot(revision=1, organizations=tuple(organization(n) for n in range(sources // per_org)))
+if part:
+    first = snapshot.organizations[0]
+    first = first.model_copy(update={"sources": first.sources[:1], "recipes": ()})
+    snapshot = Snapshot(revision=1, organizations=(first,))
+settings = Settings()
+start = time.process_time()
+build_definitions(snapshot, settings, scoped=part).get_repository_def().load_all_definitions()
+print(time.process_time() - start)
+"""
+
+
+def cost(sources: int, what: str) -> float:
+    """Median CPU seconds of building the graph (`what` is `whole` or `part`) for that many sources and recipes."""
+    times = []
+    for _ in range(3):
+        command = [sys.executable, "-c", _MEASURE, str(sources), what]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        times.append(float(done.stdout))
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10, 500, 5000])
+    sizes = parser.parse_args().sizes
+    whole = {size: cost(size, "whole") for size in sizes}
+    part = cost(sizes[-1], "part")
+    print("| sources + as many recipes | CPU s | CPU ms a source |\n|---|---|---|")
+    for size, seconds in whole.items():
+        print(f"| {size} | {seconds:.2f} | {1000 * seconds / size:.2f} |")
+    print(f"| one run's part of {sizes[-1]} | {part:.3f} | whole / part = {whole[sizes[-1]] / part:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

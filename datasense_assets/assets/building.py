@@ -1,0 +1,135 @@
+"""What the op of a recipe does in a run worker: compile against the inputs as they are, build, swap, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from datasense_assets.assets.metadata import markdown_table
+from datasense_assets.assets.specs import input_keys_by_alias
+from datasense_assets.catalog.models import InputReference, Organization, RecipeRow, org_schema
+from datasense_assets.connectors.errors import SourceError
+from datasense_assets.running import tags as t
+from datasense_assets.running.failures import BadRecipe, as_dagster, as_source_error
+from datasense_assets.running.graph_index import recipe_key
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import get_settings
+
+if TYPE_CHECKING:
+    from datasense_assets.recipes.build import BuildReport
+
+
+def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row: RecipeRow) -> Iterator[Any]:
+    """Build one recipe's table and yield its materialization.
+
+    The versions of the inputs are read before the build, so that data which arrives meanwhile makes the recipe stale
+    again. A recipe that is wrong fails once, with every error; the old table stays.
+
+    Raises:
+        dagster.RetryRequested: the database did not answer.
+        dagster.Failure: the recipe cannot be built; the message lists why.
+    """
+    from datasense_assets.catalog.state import (
+        FailureRecord,
+        read_input_versions,
+        record_build,
+        record_build_failure,
+    )
+
+    catalog = catalog_engine()
+    try:
+        with catalog.connect() as connection:
+            versions = read_input_versions(connection, row.id)
+        report, tables = _build(org, row)
+    except Exception as error:
+        failure = _as_failure(row, error)
+        if failure is None:
+            raise
+        with catalog.begin() as connection:
+            record_build_failure(
+                connection,
+                row.id,
+                run_id=context.run.run_id,
+                failure=FailureRecord(failure.kind, failure.message, failure.advice),
+            )
+        attempt = context.op_execution_context.retry_number
+        raise as_dagster([(row.name, failure)], attempt, once=t.ONCE in context.run.tags) from error
+    with catalog.begin() as connection:
+        version = record_build(
+            connection,
+            row.id,
+            run_id=context.run.run_id,
+            row_count=report.rows,
+            spec_hash=row.spec_hash,
+            input_versions=versions,
+            changed=True,
+        )
+    context.log.info(f"{org_schema(org.slug)}.{report.table}: {report.rows} rows")
+    yield dg.MaterializeResult(
+        asset_key=dg.AssetKey(list(recipe_key(org.slug, row.name))),
+        metadata=build_metadata(org, report, tables),
+        data_version=dg.DataVersion(str(version)),
+    )
+
+
+def _as_failure(row: RecipeRow, error: Exception) -> SourceError | None:
+    """The failure behind an exception: a recipe's own mistakes, all of them, or the world's."""
+    from datasense_assets.recipes import RecipeErrors
+
+    if isinstance(error, RecipeErrors):
+        said = "\n".join(f"- {each}" for each in error.errors)
+        return BadRecipe(f"The recipe {row.name} cannot be built:\n{said}\n", advice="Correct the recipe.")
+    return as_source_error(error)
+
+
+def _build(org: Organization, row: RecipeRow) -> tuple[BuildReport, dict[str, dg.AssetKey]]:
+    """Build, and say which asset each input's warehouse table is."""
+    from datasense_assets.catalog.snapshot import SnapshotScope, read_snapshot
+    from datasense_assets.recipes import Recipe
+    from datasense_assets.recipes.build import build_recipe
+    from datasense_assets.recipes.inputs import input_table_refs
+    from datasense_assets.warehouse.organizations import prepare_organization
+
+    recipe = Recipe.parse(row.spec)
+    ident = org.slug.replace("-", "_")
+    references = [InputReference.parse(text) for text in row.inputs.values()]
+    scope = SnapshotScope(
+        sources=frozenset((ident, each.source) for each in references if each.source is not None),
+        recipes=frozenset((ident, each.recipe) for each in references if each.recipe is not None),
+    )
+    with catalog_engine().connect() as connection:
+        found = read_snapshot(connection, scope=scope).organizations
+    with_inputs = found[0] if found else org
+    target = prepare_organization(catalog_engine(), get_settings(), org)
+    with target.connect() as warehouse:
+        inputs = input_table_refs(recipe, with_inputs, warehouse)
+        report = build_recipe(warehouse, target.schema, recipe, inputs)
+    return report, {inputs[alias].table: key for alias, key in input_keys_by_alias(org, row).items() if alias in inputs}
+
+
+def build_metadata(org: Organization, report: BuildReport, tables: Mapping[str, dg.AssetKey]) -> dict[str, Any]:
+    """Row count, schema, column lineage, what casts lost, and a preview."""
+    said: dict[str, Any] = {
+        "dagster/row_count": report.rows,
+        "dagster/table_name": f"{org_schema(org.slug)}.{report.table}",
+        "dagster/column_schema": dg.TableSchema(
+            columns=[dg.TableColumn(name=c.name, type=c.pg_type, description=c.comment) for c in report.columns]
+        ),
+        "dagster/column_lineage": dg.TableColumnLineage(
+            deps_by_column={
+                column: [dg.TableColumnDep(asset_key=tables[table], column_name=name) for table, name in sources]
+                for column, sources in report.lineage.items()
+            }
+        ),
+        "rows_loaded": report.rows,
+        "sql": dg.MetadataValue.md(f"```sql\n{report.sql}\n```"),
+    }
+    if any(report.lossy_casts.values()):
+        said["values_lost_by_casts"] = dg.MetadataValue.json(dict(report.lossy_casts))
+    if report.preview:
+        names = [column.name for column in report.columns]
+        rows = [[row[name] for name in names] for row in report.preview]
+        said["preview"] = dg.MetadataValue.md(markdown_table(names, rows))
+    return said

@@ -1,0 +1,55 @@
+"""The asset graph as a pure function of a snapshot and the settings: `build_definitions`."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from datasense_assets.assets.catalog_check import catalog_asset, catalog_check
+from datasense_assets.assets.invalid import invalid_asset
+from datasense_assets.assets.recipes import recipe_asset
+from datasense_assets.assets.sources import source_asset
+from datasense_assets.assets.validation import usable
+from datasense_assets.automation import sensors
+from datasense_assets.catalog.models import Snapshot
+from datasense_assets.running.graph_index import GraphIndex, graph_hash
+from datasense_assets.running.loading import load_snapshot
+from datasense_assets.running.scope import current_scope
+from datasense_assets.settings import Settings, get_settings
+
+
+def build_definitions(
+    snapshot: Snapshot, settings: Settings, *, stale_because: str | None = None, scoped: bool = False
+) -> dg.Definitions:
+    """Everything that the code location holds: assets of every row, sensors over them, an in-process executor.
+
+    Args:
+        snapshot: what exists; rows that cannot be used become visible failing assets.
+        settings: of this process.
+        stale_because: why the snapshot is not the catalog's newest, where it is not.
+        scoped: the snapshot is only a run's part: neither sensors nor the catalog's own check are built.
+    """
+    checked = usable(snapshot)
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
+    for org in checked.organizations:
+        assets += [source_asset(org, source) for source in org.sources]
+        assets += [recipe_asset(org, recipe) for recipe in org.recipes]
+        assets += [invalid_asset(org, row) for row in org.invalid]
+    if scoped:
+        return dg.Definitions(assets=assets, executor=dg.in_process_executor)
+    return dg.Definitions(
+        assets=[*assets, catalog_asset()],
+        asset_checks=[catalog_check(stale_because)],
+        sensors=sensors(GraphIndex.of(checked, graph_hash(snapshot)), settings),
+        executor=dg.in_process_executor,
+    )
+
+
+def load_definitions() -> dg.Definitions:
+    """The graph of the catalog as it is: the whole of it, or the part of the run that this process works for.
+
+    Raises:
+        DatabaseUnavailable: the catalog cannot be read and there is no last good snapshot.
+    """
+    settings, scope = get_settings(), current_scope()
+    loaded = load_snapshot(settings, scope)
+    return build_definitions(loaded.snapshot, settings, stale_because=loaded.stale_because, scoped=scope is not None)

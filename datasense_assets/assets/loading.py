@@ -1,0 +1,295 @@
+"""What the op of a source does in a run worker: lease, read, load through dagster-dlt, report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from datasense_assets.assets.marking import mark_filled
+from datasense_assets.assets.metadata import load_metadata
+from datasense_assets.assets.reading_mode import Mode, PastOfSnapshot, Reading, choose_reading
+from datasense_assets.catalog.models import Organization, Source, SourceTable, identifier
+from datasense_assets.connectors.errors import SourceError
+from datasense_assets.running import tags as t
+from datasense_assets.running.failures import LEASE_RETRY, as_dagster, as_source_error
+from datasense_assets.running.graph_index import table_key
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.running.partitions import source_partitions
+from datasense_assets.settings import get_settings
+
+if TYPE_CHECKING:
+    from datasense_assets.connectors.base import Connector, Window
+    from datasense_assets.ingest.load import PreparedLoad, Sync
+    from datasense_assets.ingest.report import TableReport
+
+
+def load_source(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Iterator[Any]:
+    """Load the selected tables of a source and yield a materialization for each.
+
+    A table that fails does not stop its siblings: they are materialized, the op fails naming those that did not, and a
+    retry takes only those.
+
+    Raises:
+        dagster.RetryRequested: something failed that may pass, or another run holds the source.
+        dagster.Failure: a person must mend something; the message says what.
+    """
+    reading = _reading(context, org, source)
+    started = datetime.now(UTC)
+    failures: list[tuple[str, SourceError]] = []
+    with _lease(context, source) as lease:
+        context.log.info(f"{org.slug}/{source.slug}: {reading.mode} load, partitions {reading.first} to {reading.last}")
+        try:
+            yield from _load_tables(context, org, source, reading, lease.fence, failures)
+        except Exception as error:
+            _record(context, source, reading, started, DefectInLoad(type(error).__name__))
+            raise
+        _record(context, source, reading, started, failures[0][1] if failures else None)
+    if failures:
+        attempt = context.op_execution_context.retry_number
+        raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags) from failures[0][1]
+
+
+class DefectInLoad(SourceError):
+    """Something that is no failure of the world stopped a load; the run's log has all of it."""
+
+    kind = "defect"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"An unexpected error ({name}) stopped the load.", advice="See the run's log, and report it as a defect."
+        )
+
+
+def _record(
+    context: dg.AssetExecutionContext,
+    source: Source,
+    reading: Reading,
+    started: datetime,
+    failure: SourceError | None,
+) -> None:
+    """Write into the catalog how the run over the source ended; a backfill says nothing of how fresh a source is."""
+    from datasense_assets.catalog.state import FailureRecord, record_source_result
+
+    if reading.mode is Mode.BACKFILL:
+        return
+    with catalog_engine().begin() as connection:
+        record_source_result(
+            connection,
+            source.id,
+            run_id=context.run.run_id,
+            started_at=started,
+            failure=FailureRecord(failure.kind, failure.message, failure.advice) if failure else None,
+        )
+
+
+def discover_source(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Iterator[Any]:
+    """Find the tables of a source and write them to the catalog; they become assets at the next reload.
+
+    Raises:
+        dagster.RetryRequested: the source did not answer, and may later.
+        dagster.Failure: a person must mend something; the message says what.
+    """
+    from datasense_assets.catalog.state import set_next_due
+    from datasense_assets.ingest.discovery import discover_tables
+    from datasense_assets.ingest.opening import open_source
+
+    try:
+        with ExitStack() as stack:
+            with catalog_engine().connect() as connection:
+                connector = open_source(connection, org, source, get_settings())
+            stack.callback(connector.close)
+            found = discover_tables(catalog_engine(), org, source, connector)
+    except Exception as error:
+        failure = as_source_error(error)
+        if failure is None:
+            raise
+        attempt = context.op_execution_context.retry_number
+        raise as_dagster([(source.slug, failure)], attempt, once=t.ONCE in context.run.tags) from error
+    if found and source.schedule != "manual":
+        with catalog_engine().begin() as connection:
+            set_next_due(connection, source.id, datetime.now(UTC))
+    names = "\n".join(f"- `{identifier(table.slug)}` {table.title or ''}" for table in found)
+    yield dg.MaterializeResult(metadata={"tables": len(found), "found": dg.MetadataValue.md(names or "none")})
+
+
+def _reading(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Reading:
+    from datasense_assets.connectors import HISTORY_KINDS
+
+    current = source_partitions(org, source).get_last_partition_key() or ""
+    asked = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
+    try:
+        return choose_reading(
+            asked,
+            current,
+            has_history=source.connector in HISTORY_KINDS,
+            full=context.run.tags.get(t.FULL) == "true",
+            live=context.run.tags.get(t.LIVE) == "true",
+        )
+    except PastOfSnapshot as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from None
+
+
+def _lease(context: dg.AssetExecutionContext, source: Source) -> Any:
+    """The right to write this source, for as long as the op runs.
+
+    Raises:
+        dagster.RetryRequested: another run holds it; this one waits its turn outside of any slot of the database.
+    """
+    from datasense_assets.warehouse.database import connect, database_url
+    from datasense_assets.warehouse.leases import acquire
+
+    url = database_url(get_settings())
+    attempt = f"{context.run.run_id}/{context.op_execution_context.retry_number}"
+    lease = acquire(lambda: connect(url), source.id, attempt)
+    if lease is None:
+        context.log.warning(f"source {source.slug} is being loaded by another run; trying again")
+        raise dg.RetryRequested(max_retries=LEASE_RETRY.times, seconds_to_wait=LEASE_RETRY.wait)
+    return lease
+
+
+def _load_tables(
+    context: dg.AssetExecutionContext,
+    org: Organization,
+    source: Source,
+    reading: Reading,
+    fence: int,
+    failures: list[tuple[str, SourceError]],
+) -> Iterator[Any]:
+    """Load one top table after the other, each with its repeat groups; failures are collected and not raised."""
+    from datasense_assets.ingest.load import open_sync
+    from datasense_assets.ingest.opening import open_source
+    from datasense_assets.ingest.report import SyncPlan
+    from datasense_assets.warehouse.organizations import prepare_organization
+
+    settings = get_settings()
+    plan = SyncPlan(
+        org=org,
+        source=source,
+        run_id=context.run.run_id,
+        window=_window(org, source, reading),
+        full=reading.mode is Mode.FULL,
+    )
+    tables = _to_load(context, org, source)
+    with ExitStack() as stack:
+        try:
+            with catalog_engine().connect() as connection:
+                connector: Connector = open_source(connection, org, source, settings)
+            stack.callback(connector.close)
+            target = prepare_organization(catalog_engine(), settings, org)
+            sync: Sync = stack.enter_context(
+                open_sync(
+                    plan,
+                    connector=connector,
+                    target=target,
+                    catalog=catalog_engine(),
+                    scratch=settings.scratch_path,
+                    fence=fence,
+                    progress=lambda table, rows: context.log.debug(f"{table}: {rows} rows read"),
+                )
+            )
+        except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
+            _collect(failures, source.slug, error)
+            return
+        for table in tables:
+            try:
+                prepared = sync.prepare(table)
+                _run_dlt(context, org, source, prepared)
+                reports = sync.finish(prepared)
+            except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
+                _collect(failures, table.slug, error)
+                continue
+            yield from _events(context, org, source, reading, reports)
+
+
+def _collect(failures: list[tuple[str, SourceError]], table: str, error: Exception) -> None:
+    """Keep a failure of the world for later; anything else is a defect and goes up as it is."""
+    failure = as_source_error(error)
+    if failure is None:
+        raise error
+    failures.append((table, failure))
+
+
+def _window(org: Organization, source: Source, reading: Reading) -> Window | None:
+    from datasense_assets.connectors.base import Window
+    from datasense_assets.ingest.windows import partition_window
+
+    if reading.mode is not Mode.BACKFILL:
+        return None
+    every = source.partitions.every
+    first = partition_window(reading.first, every, org.timezone)
+    last = partition_window(reading.last, every, org.timezone)
+    return Window(start=first.start, end=last.end)
+
+
+def _to_load(context: dg.AssetExecutionContext, org: Organization, source: Source) -> list[SourceTable]:
+    """Top tables that the run selects, by themselves or by a repeat group; on a retry, those not loaded yet."""
+    from datasense_assets.catalog.state import tables_loaded_by
+
+    selected = {tuple(key.path) for key in context.selected_asset_keys}
+    wanted = {table.resource for table in source.tables if table_key(org.slug, source.slug, table.slug) in selected}
+    done: frozenset[int] = frozenset()
+    if context.op_execution_context.retry_number:
+        with catalog_engine().connect() as connection:
+            done = tables_loaded_by(connection, source.id, context.run.run_id)
+    return [
+        table for table in source.tables if table.parent is None and table.resource in wanted and table.id not in done
+    ]
+
+
+def _run_dlt(context: dg.AssetExecutionContext, org: Organization, source: Source, prepared: PreparedLoad) -> None:
+    """Run the pipeline through dagster-dlt; what it says of the tables is corrected by `load_metadata`.
+
+    dagster-dlt leaves out resources whose assets are not selected; a repeat group without its parent's rows would be a
+    wrong table, so it is given a context that selects all of them.
+    """
+    from dagster_dlt import DagsterDltResource
+
+    from datasense_assets.assets.dlt_translator import SourceTranslator
+
+    if not prepared.needs_load:
+        return
+    whole: Any = SimpleNamespace(is_subset=False, has_assets_def=False, log=context.log)
+    events = DagsterDltResource().run(
+        whole,
+        dlt_source=prepared.dlt_source,
+        dlt_pipeline=prepared.pipeline,
+        dagster_dlt_translator=SourceTranslator(org, source),
+    )
+    for event in events:
+        context.log.debug(f"dlt loaded {event.asset_key.to_user_string() if event.asset_key else 'a table'}")
+
+
+def _events(
+    context: dg.AssetExecutionContext,
+    org: Organization,
+    source: Source,
+    reading: Reading,
+    reports: list[TableReport],
+) -> Iterator[Any]:
+    """A materialization for each table; those outside the selection, and partitions outside the run, are marked."""
+    asked = set(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else set()
+    for report in reports:
+        key = dg.AssetKey(list(table_key(org.slug, source.slug, report.slug)))
+        metadata = load_metadata(report)
+        context.log.info(f"{report.warehouse_table}: {report.rows_loaded} rows loaded, {report.row_count} in the table")
+        filled = _filled(org, source, reading, report)
+        missed = sorted(filled - asked if key in context.selected_asset_keys else filled)
+        mark_filled(context, key, missed, metadata)
+        if key in context.selected_asset_keys:
+            yield dg.MaterializeResult(
+                asset_key=key, metadata=metadata, data_version=dg.DataVersion(str(report.data_version))
+            )
+
+
+def _filled(org: Organization, source: Source, reading: Reading, report: TableReport) -> set[str]:
+    """Partition keys that a load has filled: what was asked for, or from the cursor's day to the running one."""
+    keys = source_partitions(org, source).get_partition_keys()
+    if reading.mode is Mode.BACKFILL:
+        return {key for key in keys if reading.first <= key <= reading.last}
+    first = report.first_partition
+    return {key for key in keys if (first is None or key >= first) and key <= report.last_partition}

@@ -1,0 +1,24 @@
+"""Recipe → asset, downstream of the tables and recipes that its inputs name."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from datasense_assets.assets.specs import input_keys_by_alias, recipe_spec
+from datasense_assets.catalog.models import Organization, RecipeRow
+
+RECIPE_POOL = "recipes"
+
+
+def recipe_asset(org: Organization, recipe: RecipeRow) -> dg.AssetsDefinition:
+    """The asset of a recipe."""
+    upstream = list(dict.fromkeys(input_keys_by_alias(org, recipe).values()))
+
+    @dg.multi_asset(name=f"recipe_{recipe.id}", specs=[recipe_spec(org, recipe, upstream)], pool=RECIPE_POOL)
+    def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        from datasense_assets.assets.building import build_recipe_table
+
+        yield from build_recipe_table(context, org, recipe)
+
+    return build

@@ -1,0 +1,53 @@
+"""Source → partitioned asset: one op a source, one spec a table."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from datasense_assets.assets.specs import source_table_spec, undiscovered_spec
+from datasense_assets.catalog.models import Organization, Source
+from datasense_assets.running.partitions import source_partitions
+
+SINGLE_RUN = dg.BackfillPolicy.single_run()
+
+
+def op_name(source: Source) -> str:
+    """Made from the id and never from the slug: slugs can collide once they are cleaned."""
+    return f"source_{source.id}"
+
+
+def pool_name(connector: str) -> str:
+    """The pool that ops of a connector share, for whatever bypasses the run queue."""
+    return f"connector_{connector}"
+
+
+def source_asset(org: Organization, source: Source) -> dg.AssetsDefinition:
+    """The asset of a source: its tables, or the one that stands for them until they are known."""
+    if not source.tables:
+        return _undiscovered_asset(org, source)
+    partitions = source_partitions(org, source)
+
+    @dg.multi_asset(
+        name=op_name(source),
+        specs=[source_table_spec(org, source, table, partitions) for table in source.tables],
+        can_subset=True,
+        backfill_policy=SINGLE_RUN,
+        pool=pool_name(source.connector),
+    )
+    def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        from datasense_assets.assets.loading import load_source
+
+        yield from load_source(context, org, source)
+
+    return load
+
+
+def _undiscovered_asset(org: Organization, source: Source) -> dg.AssetsDefinition:
+    @dg.multi_asset(name=op_name(source), specs=[undiscovered_spec(org, source)], pool=pool_name(source.connector))
+    def discover(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        from datasense_assets.assets.loading import discover_source
+
+        yield from discover_source(context, org, source)
+
+    return discover

@@ -1,0 +1,26 @@
+"""WHEN things run: sensors over the catalog. `sensors` builds all of them for a loaded graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from datasense_assets.running.graph_index import GraphIndex
+    from datasense_assets.settings import Settings
+
+
+def sensors(index: GraphIndex, settings: Settings) -> list[dg.SensorDefinition]:
+    """Every sensor of the code location."""
+    from datasense_assets.automation.due import build_due_sensor
+    from datasense_assets.automation.reload import build_reload_sensor
+    from datasense_assets.automation.requests import build_requests_sensor
+    from datasense_assets.automation.stale import build_stale_sensor
+
+    return [
+        build_due_sensor(index, settings),
+        build_stale_sensor(index, settings),
+        build_requests_sensor(index, settings),
+        build_reload_sensor(index, settings),
+    ]

@@ -1,0 +1,181 @@
+"""The due sensor: asks for one run of every source whose time has come.
+
+A slot is asked for with a run key made of source and slot, and the source's next time is set only when a run with that
+key is seen: a daemon killed between the two asks again, and Dagster knows the key. The backlog stays in the catalog: a
+tick asks for no more than `MAX_REQUESTS` runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from datasense_assets.automation.slots import next_due
+from datasense_assets.connectors import HISTORY_KINDS
+from datasense_assets.running import tags as t
+from datasense_assets.running.graph_index import GraphIndex, KeyPath, SourceEntry
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.running.partitions import source_partitions
+from datasense_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+MAX_REQUESTS = 50
+RUN_KEY = "dagster/run_key"
+_MOST_PARTITIONS = 31
+_IN_PROGRESS = [
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
+
+
+def slot_key(source_id: int, slot: datetime) -> str:
+    """The run key of a source's slot: the same in every daemon."""
+    return f"source-{source_id}@{slot.astimezone(UTC).isoformat()}"
+
+
+def in_progress_runs(instance: dg.DagsterInstance) -> Sequence[dg.DagsterRun]:
+    """Runs that wait or run now: one query, as long as the queue and not the catalog."""
+    return instance.get_runs(filters=dg.RunsFilter(statuses=_IN_PROGRESS))
+
+
+def busy_sources(runs: Iterable[dg.DagsterRun]) -> set[tuple[str, str]]:
+    """(org, source) of every source that a run in progress touches."""
+    return {key for run in runs for key in t.selected(tuple(k.path) for k in run.asset_selection or ()).sources}
+
+
+def live_tags(entry: SourceEntry, last_success: datetime | None, now: datetime) -> dict[str, str]:
+    """Partition tags of a live run: from the partition of the last success to the running one, 31 at most.
+
+    Dagster writes an event for each partition of a range when the run is made, one insert each; what a run fills beyond
+    its range is marked by the run itself. A source without history fills the running partition alone.
+    """
+    partitions = source_partitions(entry.org, entry.source)
+    keys = partitions.get_partition_keys(current_time=now)[-_MOST_PARTITIONS:]
+    last = keys[-1]
+    first = last
+    if entry.source.connector in HISTORY_KINDS and last_success is not None:
+        earlier = partitions.get_partition_keys(current_time=last_success)
+        first = earlier[-1] if earlier and earlier[-1] in keys else keys[0]
+    if first == last:
+        return {t.PARTITION: last}
+    return {t.RANGE_START: first, t.RANGE_END: last}
+
+
+def run_request(
+    entry: SourceEntry,
+    keys: Sequence[KeyPath],
+    *,
+    run_key: str,
+    asked: Mapping[str, str],
+    partition_tags: Mapping[str, str],
+) -> dg.RunRequest:
+    """A run of `keys` of one source, bearing every tag, so that the coordinator need not ask the catalog.
+
+    `asked`: the tags that say who asks and for what, the lane among them.
+    """
+    what = t.Selected(sources=frozenset({entry.ident}), recipes=frozenset())
+    owner = t.Owner(tier=entry.org.tier.value, connector=entry.source.connector)
+    return dg.RunRequest(
+        run_key=run_key,
+        asset_selection=[dg.AssetKey(list(key)) for key in keys],
+        tags={**asked, **t.run_tags(asked, what, owner), **partition_tags},
+    )
+
+
+def is_placeholder(entry: SourceEntry) -> bool:
+    """Whether the graph holds only the asset that stands for a source's unknown tables."""
+    return not entry.source.tables
+
+
+def build_due_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefinition:
+    """The sensor over the sources of `index`."""
+
+    @dg.sensor(
+        name="due_sources",
+        asset_selection=dg.AssetSelection.all(),
+        minimum_interval_seconds=settings.due_interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for one run of every source whose time has come.",
+    )
+    def due_sources(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        with catalog_engine().begin() as connection:
+            tick = _Tick(context.instance, connection, index, settings, datetime.now(UTC))
+            tick.replan()
+            requests = list(tick.due())
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else tick.why_nothing())
+
+    return due_sources
+
+
+class _Tick:
+    """One evaluation: what it saw, and what it could not ask for."""
+
+    def __init__(
+        self,
+        instance: dg.DagsterInstance,
+        connection: Connection,
+        index: GraphIndex,
+        settings: Settings,
+        now: datetime,
+    ) -> None:
+        self.instance, self.connection, self.index, self.now = instance, connection, index, now
+        self.shard = settings.shard
+        self.jitter_limit = timedelta(minutes=settings.jitter_minutes)
+        self.settled = 0
+        self.not_in_graph = 0
+
+    def replan(self) -> None:
+        """Count the next slot of sources whose schedule, time zone or pause was changed."""
+        from datasense_assets.catalog.state import set_next_due, sources_to_replan
+
+        for row in sources_to_replan(self.connection, shard=self.shard):
+            following = next_due(row.schedule, row.timezone, row.source_id, self.now, self.jitter_limit)
+            never_run = row.last_success_at is None and row.last_slot is None
+            if never_run and row.next_due_at is not None and following is not None:
+                following = min(following, row.next_due_at)
+            set_next_due(self.connection, row.source_id, following)
+
+    def due(self) -> Iterator[dg.RunRequest]:
+        """A run for each source that is due; a slot whose run is seen gives way to the next one."""
+        from datasense_assets.catalog.state import due_sources, mark_slot_asked, set_next_due
+
+        rows = due_sources(self.connection, self.now, MAX_REQUESTS, self.shard)
+        busy = busy_sources(in_progress_runs(self.instance)) if rows else set()
+        for row in rows:
+            entry = self.index.sources.get(row.source_id)
+            if entry is None or (is_placeholder(entry) and row.tables):
+                self.not_in_graph += 1
+                continue
+            slot = row.next_due_at
+            key = slot_key(row.source_id, slot)
+            # Still busy with the slot before: what passes meanwhile coalesces into the next one.
+            if entry.ident in busy or (row.slot_asked and self._has_run(key)):
+                following = next_due(row.schedule, row.timezone, row.source_id, self.now, self.jitter_limit)
+                set_next_due(self.connection, row.source_id, following)
+                self.settled += 1
+                continue
+            mark_slot_asked(self.connection, row.source_id, slot)
+            partition_tags = {} if is_placeholder(entry) else live_tags(entry, row.last_success_at, self.now)
+            asked = {t.LANE: t.Lane.SCHEDULED.value, t.LIVE: "true"}
+            yield run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags=partition_tags)
+
+    def _has_run(self, run_key: str) -> bool:
+        found = self.instance.get_run_ids(filters=dg.RunsFilter(tags={RUN_KEY: run_key}), limit=1)
+        return bool(found)
+
+    def why_nothing(self) -> str:
+        """The reason that the tick shows when it asks for nothing."""
+        said = []
+        if self.settled:
+            said.append(f"{self.settled} sources are queued or running")
+        if self.not_in_graph:
+            said.append(f"{self.not_in_graph} due sources are not in the graph yet, it is about to be reloaded")
+        return "; ".join(said) or "nothing is due"

@@ -1,0 +1,112 @@
+"""The requests sensor: rows that a person's tool wrote into the catalog become runs.
+
+`datasense sync` and the web product need no address of a Dagster server: they write what they want, with its lane, and
+read the run's progress by the request's tag.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from datasense_assets.automation.due import is_placeholder, live_tags, run_request
+from datasense_assets.running import tags as t
+from datasense_assets.running.graph_index import GraphIndex, RecipeEntry, SourceEntry
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from datasense_assets.catalog.state import AskedRun
+
+MAX_REQUESTS = 50
+
+
+def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefinition:
+    """The sensor over `datasense.sync_requests`."""
+
+    @dg.sensor(
+        name="asked_runs",
+        asset_selection=dg.AssetSelection.all(),
+        minimum_interval_seconds=settings.requests_interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Turns requests of the command line and the web product into runs.",
+    )
+    def asked_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        from datasense_assets.catalog.state import open_requests, settle_request
+
+        requests: list[dg.RunRequest] = []
+        with catalog_engine().begin() as connection:
+            for row in open_requests(connection, MAX_REQUESTS, settings.shard):
+                run_id = _run_of(context.instance, row.id)
+                if run_id is not None:
+                    settle_request(connection, row.id, run_id=run_id)
+                    continue
+                made = request_for(index, row)
+                if isinstance(made, dg.RunRequest):
+                    requests.append(made)
+                elif made is not None:
+                    settle_request(connection, row.id, error=made)
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else "nobody asked for a run")
+
+    return asked_runs
+
+
+def _run_of(instance: dg.DagsterInstance, request_id: int) -> str | None:
+    """The run that was made for a request: seeing it is what settles the request, so that none is lost or doubled."""
+    found = instance.get_run_ids(filters=dg.RunsFilter(tags={t.REQUEST: str(request_id)}), limit=1)
+    return found[0] if found else None
+
+
+def request_for(index: GraphIndex, row: AskedRun) -> dg.RunRequest | str | None:
+    """The run that a request wants; a sentence where it cannot be; None where the graph does not hold it yet.
+
+    A request for neither a source nor a recipe is for all recipes of the organisation, in one run.
+    """
+    if row.recipe_id is not None:
+        recipe = index.recipes.get(row.recipe_id)
+        return None if recipe is None else _recipes_run([recipe], row)
+    if row.source_id is not None:
+        source = index.sources.get(row.source_id)
+        return None if source is None else _source_run(source, row)
+    recipes = [entry for entry in index.recipes.values() if entry.org.id == row.org_id]
+    return _recipes_run(recipes, row) if recipes else "the organisation has no recipe that can be built"
+
+
+def _recipes_run(entries: list[RecipeEntry], row: AskedRun) -> dg.RunRequest:
+    asked = {t.LANE: row.lane, t.REQUEST: str(row.id)}
+    what = t.Selected(frozenset(), frozenset(entry.ident for entry in entries))
+    return dg.RunRequest(
+        run_key=f"request-{row.id}",
+        asset_selection=[dg.AssetKey(list(entry.key)) for entry in entries],
+        tags={**asked, **t.run_tags(asked, what, t.Owner(tier=entries[0].org.tier.value))},
+    )
+
+
+def _source_run(entry: SourceEntry, row: AskedRun) -> dg.RunRequest | str:
+    keys = entry.keys
+    if row.tables:
+        wanted = {(*entry.ident, table.replace("-", "_")) for table in row.tables}
+        keys = tuple(key for key in entry.keys if key in wanted)
+        if len(keys) < len(wanted):
+            missing = ", ".join(sorted(key[2] for key in wanted.difference(keys)))
+            return f"the source has no table {missing}; it has {', '.join(key[-1] for key in entry.keys)}"
+    asked = {t.LANE: row.lane, t.REQUEST: str(row.id)}
+    if row.full_reload:
+        asked[t.FULL] = "true"
+    if row.partition_first is None:
+        asked[t.LIVE] = "true"
+    return run_request(
+        entry, keys, run_key=f"request-{row.id}", asked=asked, partition_tags=_partition_tags(entry, row)
+    )
+
+
+def _partition_tags(entry: SourceEntry, row: AskedRun) -> dict[str, str]:
+    if is_placeholder(entry):
+        return {}
+    if row.partition_first is None:
+        return live_tags(entry, row.last_success_at, datetime.now(UTC))
+    if row.partition_last is None or row.partition_last == row.partition_first:
+        return {t.PARTITION: row.partition_first}
+    return {t.RANGE_START: row.partition_first, t.RANGE_END: row.partition_last}

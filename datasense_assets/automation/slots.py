@@ -1,0 +1,60 @@
+"""When a source is due: the next slot of its schedule, in its organisation's time zone.
+
+Pure: no clock is read and nothing is stored here. Missed slots coalesce by themselves, because the next slot is always
+counted from now and not from the slot that was missed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from datasense_assets.catalog.models import Cron, Schedule
+
+_CRON = {"15min": "*/15 * * * *", "hourly": "0 * * * *", "daily": "0 3 * * *", "weekly": "0 3 * * 1"}
+_INTERVAL = {
+    "15min": timedelta(minutes=15),
+    "hourly": timedelta(hours=1),
+    "daily": timedelta(days=1),
+    "weekly": timedelta(weeks=1),
+}
+
+
+def cron_of(schedule: Schedule) -> str | None:
+    """The cron expression of a schedule; None for `manual`. Daily and weekly ones run at 03:00 local time."""
+    if isinstance(schedule, Cron):
+        return schedule.cron
+    return _CRON.get(schedule)
+
+
+def jitter(source_id: int, schedule: Schedule, limit: timedelta) -> timedelta:
+    """How long after its slot a source is due: stable for the source, spread over a tenth of the interval.
+
+    At most `limit`. A cron schedule gets none: who writes a time of day means it.
+    """
+    interval = None if isinstance(schedule, Cron) else _INTERVAL.get(schedule)
+    if interval is None:
+        return timedelta(0)
+    spread = min(interval / 10, limit)
+    digest = hashlib.sha256(f"jitter:{source_id}".encode()).digest()
+    return spread * (int.from_bytes(digest[:4], "big") / 2**32)
+
+
+def next_due(
+    schedule: Schedule, timezone: str, source_id: int, now: datetime, jitter_limit: timedelta
+) -> datetime | None:
+    """The first slot (with the source's jitter) that lies after `now`, in UTC; None for a manual source.
+
+    `now` has a time zone. Daylight saving is cronsim's: a slot in the skipped hour runs when the hour is over, one in
+    the repeated hour runs once.
+    """
+    from cronsim import CronSim
+
+    cron = cron_of(schedule)
+    if cron is None:
+        return None
+    delay = jitter(source_id, schedule, jitter_limit)
+    start = (now - delay).astimezone(ZoneInfo(timezone))
+    slot = next(CronSim(cron, start))
+    return (slot + delay).astimezone(ZoneInfo("UTC"))

@@ -1,0 +1,93 @@
+"""The stale-recipe sensor: one run an organisation for all its recipes whose inputs have new data.
+
+It asks only when the inputs have settled: a recipe waits while a source under it is running or due, and stays on its
+last good data while one has failed (docs/operations.md). Dagster orders the recipes inside the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from datasense_assets.automation.due import in_progress_runs
+from datasense_assets.running import tags as t
+from datasense_assets.running.graph_index import GraphIndex
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from datasense_assets.catalog.state import StaleRecipe
+
+
+def build_stale_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefinition:
+    """The sensor over the recipes of `index`."""
+
+    @dg.sensor(
+        name="stale_recipes",
+        asset_selection=dg.AssetSelection.all(),
+        minimum_interval_seconds=settings.due_interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Asks for one run an organisation of the recipes whose inputs have new data.",
+    )
+    def stale_recipes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        from datasense_assets.catalog.state import mark_requested
+        from datasense_assets.catalog.state import stale_recipes as read_stale
+
+        now = datetime.now(UTC)
+        with catalog_engine().begin() as connection:
+            rows = read_stale(connection, now, settings.shard)
+            if not rows:
+                return dg.SensorResult(skip_reason="every recipe is built from its newest inputs")
+            runs = in_progress_runs(context.instance)
+            ready = buildable(rows, busy_orgs(runs), frozenset(index.recipes))
+            mark_requested(connection, [row.recipe_id for row in ready], now)
+            requests = [_request(index, list(of_org)) for _, of_org in groupby(ready, key=lambda row: row.org_slug)]
+        skip = None if requests else f"{len(rows)} recipes wait for inputs that are due, running, missing or failed"
+        return dg.SensorResult(run_requests=requests, skip_reason=skip)
+
+    return stale_recipes
+
+
+def busy_orgs(runs: Iterable[dg.DagsterRun]) -> frozenset[str]:
+    """Organisations whose recipes are being built, or waiting to be: their next run is asked for when it has ended."""
+    return frozenset(
+        org for run in runs for org, _ in t.selected(tuple(k.path) for k in run.asset_selection or ()).recipes
+    )
+
+
+def buildable(rows: Sequence[StaleRecipe], busy: frozenset[str], in_graph: frozenset[int]) -> list[StaleRecipe]:
+    """Those of the stale recipes that can be built now, in the order given (by organisation).
+
+    A recipe waits while an input of its own is due, running, missing or failed, and while a recipe that it reads waits.
+    """
+    ready: list[StaleRecipe] = []
+    for _, of_org in groupby(rows, key=lambda row: row.org_slug):
+        candidates = {
+            row.name: row
+            for row in of_org
+            if row.waits_for is None and not row.failed_unchanged and row.recipe_id in in_graph and row.org not in busy
+        }
+        while blocked := [n for n, row in candidates.items() if not set(row.stale_upstreams) <= candidates.keys()]:
+            for name in blocked:
+                del candidates[name]
+        ready += candidates.values()
+    return ready
+
+
+def _request(index: GraphIndex, rows: list[StaleRecipe]) -> dg.RunRequest:
+    """One run for an organisation's recipes, in which Dagster keeps their order.
+
+    It has no run key: a run in progress keeps the organisation out of the next tick, and a recipe that was built is no
+    longer stale.
+    """
+    entries = [index.recipes[row.recipe_id] for row in rows]
+    what = t.Selected(frozenset(), frozenset(entry.ident for entry in entries))
+    asked = {t.LANE: t.Lane.TRANSFORM.value}
+    return dg.RunRequest(
+        asset_selection=[dg.AssetKey(list(entry.key)) for entry in entries],
+        tags={**asked, **t.run_tags(asked, what, t.Owner(tier=rows[0].tier.value))},
+    )

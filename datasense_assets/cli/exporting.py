@@ -1,0 +1,81 @@
+"""`datasense export` and `datasense delete`: the catalog back as a file, and rows out of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from datasense_assets.cli.address import Address, find_recipe, open_catalog, read_organization, unknown
+from datasense_assets.cli.errors import InputWrong
+from datasense_assets.cli.output import JsonFlag, print_json, print_text, say
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from datasense_assets.catalog.delete import Deleted
+    from datasense_assets.catalog.models import Organization
+
+_FORM = "ORG[/SLUG]"
+
+
+def export(org: Annotated[str, typer.Argument(metavar="ORG", help="The organisation.")]) -> None:
+    """Print an organisation as a manifest that, applied, gives the same again. Secrets are references, never values."""
+    from datasense_assets.catalog.export import export_organization
+
+    address = Address.parse(org, parts=1, form="ORG")
+    with open_catalog() as catalog, catalog.connect() as connection:
+        print_text(export_organization(connection, read_organization(connection, address.org).slug))
+
+
+def delete(
+    what: Annotated[
+        str, typer.Argument(metavar=_FORM, help="An organisation, a source (ORG/SLUG) or a recipe (ORG/NAME).")
+    ],
+    force: Annotated[bool, typer.Option("--force", help="Delete it even though recipes read it.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take an organisation, a source or a recipe out of the catalog. Tables in the warehouse stay where they are.
+
+    Where a source and a recipe have the same name, ORG/SLUG is the source and ORG/recipes/NAME the recipe.
+    """
+    from datasense_assets.catalog.delete import DeleteRefused
+
+    address = Address.parse(what, parts=3, form=_FORM)
+    try:
+        with open_catalog() as catalog, catalog.begin() as connection:
+            deleted = _delete(connection, read_organization(connection, address.org), address, force=force)
+    except DeleteRefused as error:
+        raise InputWrong(f"{what} was not deleted.", problems=error.problems) from None
+    for path in deleted.paths:
+        say(f"- {path}", style="red")
+    if deleted.warehouse_tables:
+        say(f"Left in the warehouse: {', '.join(deleted.warehouse_tables)}.")
+    if as_json:
+        print_json({"deleted": list(deleted.paths), "warehouse_tables": list(deleted.warehouse_tables)})
+
+
+def _delete(connection: Connection, org: Organization, address: Address, *, force: bool) -> Deleted:
+    from datasense_assets.catalog.delete import delete_organization, delete_recipe, delete_source
+    from datasense_assets.catalog.models import identifier
+
+    if address.name is None:
+        return delete_organization(connection, org.slug)
+    if address.table is not None:
+        if address.name != "recipes":
+            raise InputWrong(
+                "A single table cannot be deleted.",
+                advice="Take it out of the source's tables in the manifest and apply that.",
+            )
+        return delete_recipe(connection, org.slug, find_recipe(org, address.table).name, force=force)
+    invalid = {kind: [row.slug for row in org.invalid if row.kind == kind] for kind in ("source", "recipe")}
+    sources = [*(source.slug for source in org.sources), *invalid["source"]]
+    recipes = [*(recipe.name for recipe in org.recipes), *invalid["recipe"]]
+    wanted = identifier(address.name)
+    as_source = [slug for slug in sources if identifier(slug) == wanted]
+    as_recipe = [name for name in recipes if identifier(name) == wanted]
+    if as_source:
+        return delete_source(connection, org.slug, as_source[0], force=force)
+    if as_recipe:
+        return delete_recipe(connection, org.slug, as_recipe[0], force=force)
+    raise unknown("source or recipe", address.name, [*sources, *recipes], where=org.slug)

@@ -1,0 +1,94 @@
+"""Recipes of a manifest held against the language and, where the catalog knows their inputs' columns, against those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from datasense_assets.catalog.manifest import Manifest
+    from datasense_assets.catalog.models import Organization, Problem, Source
+    from datasense_assets.recipes import Recipe, RecipeErrors
+
+
+def parse_recipes(specs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[dict[str, Recipe], list[Problem]]:
+    """Recipes by path, of those that are well formed, and the problems of the others; `specs` are (path, data)."""
+    from datasense_assets.recipes import Recipe, RecipeErrors
+
+    parsed: dict[str, Recipe] = {}
+    problems: list[Problem] = []
+    for path, spec in specs:
+        try:
+            parsed[path] = Recipe.parse(spec)
+        except RecipeErrors as errors:
+            problems += _as_problems(errors, path)
+    return parsed, problems
+
+
+def _as_problems(errors: RecipeErrors, path: str) -> list[Problem]:
+    from datasense_assets.catalog.models import Problem
+
+    return [
+        Problem(path=f"{path}.{error.path}" if error.path else path, message=f"{error.message} [{error.code}]")
+        for error in errors.errors
+    ]
+
+
+def check_recipes(connection: Connection, manifest: Manifest) -> list[Problem]:
+    """What is wrong with a manifest's recipes; columns are checked where the catalog knows those of all inputs."""
+    from datasense_assets.cli.address import organization_or_none
+
+    specs = [(f"recipes[{index}]", recipe.spec) for index, recipe in enumerate(manifest.recipes)]
+    parsed, problems = parse_recipes(specs)
+    org = organization_or_none(connection, manifest.organization.slug) if parsed else None
+    if org is None or not any(table.columns for source in org.sources for table in source.tables):
+        return problems
+    return problems + _column_problems(parsed, _as_it_will_be(org, manifest))
+
+
+def _column_problems(recipes: Mapping[str, Recipe], org: Organization) -> list[Problem]:
+    """What compiling finds; a recipe with an input whose columns nobody knows yet is passed over."""
+    from datasense_assets.recipes import RecipeErrors, compile_recipe
+    from datasense_assets.recipes.inputs import input_table_refs
+
+    problems: list[Problem] = []
+    for path, recipe in recipes.items():
+        inputs = input_table_refs(recipe, org)
+        if len(inputs) < len(recipe.inputs):
+            continue
+        try:
+            compile_recipe(recipe, inputs)
+        except RecipeErrors as errors:
+            problems += _as_problems(errors, path)
+    return problems
+
+
+def _as_it_will_be(org: Organization, manifest: Manifest) -> Organization:
+    """The organisation with the manifest's recipes, and without tables that the manifest turns into others."""
+    from datasense_assets.catalog.models import RecipeRow, identifier
+
+    resources = {
+        (identifier(source.slug), identifier(table.slug)): table.resource
+        for source in manifest.sources
+        for table in source.tables or ()
+    }
+    connectors = {identifier(source.slug): source.connector for source in manifest.sources}
+
+    def kept(source: Source) -> Source:
+        ident = identifier(source.slug)
+        if connectors.get(ident) != source.connector:
+            return source.model_copy(update={"tables": ()})
+        tables = (
+            table
+            for table in source.tables
+            if resources.get((ident, identifier(table.slug)), table.resource) == table.resource
+        )
+        return source.model_copy(update={"tables": tuple(tables)})
+
+    recipes = tuple(
+        RecipeRow(id=index, name=recipe.name, title=recipe.title, spec=recipe.spec)
+        for index, recipe in enumerate(manifest.recipes)
+    )
+    return org.model_copy(update={"sources": tuple(map(kept, org.sources)), "recipes": recipes})

@@ -1,0 +1,67 @@
+"""`datasense status`: how fresh everything is; what is late, failing, paused or queued, why, and what to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from datasense_assets.cli.address import open_catalog, read_organization
+from datasense_assets.cli.output import JsonFlag, ago, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from datasense_assets.catalog.status import StatusRow
+
+
+def status(
+    org: Annotated[str | None, typer.Argument(metavar="[ORG]", help="Only this organisation.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how everything stands: fresh, late, failing, paused, queued; why, and what to do."""
+    from datasense_assets.catalog.status import organization_status
+
+    with open_catalog() as catalog, catalog.connect() as connection:
+        slug = read_organization(connection, org).slug if org is not None else None
+        rows = organization_status(connection, slug)
+    counts = Counter(row.state.value for row in rows)
+    if as_json:
+        print_json({"counts": dict(counts), "rows": [asdict(row) for row in rows]})
+        return
+    if not rows:
+        say("There is nothing to watch yet; `datasense apply FILE` adds sources.")
+        return
+    _show(rows)
+    say(", ".join(f"{count} {state}" for state, count in counts.most_common()))
+
+
+def _show(rows: Sequence[StatusRow]) -> None:
+    print_table(
+        ("what", "state", "rows", "fresh as of", "next", "why, and what to do"),
+        [
+            (
+                row.path,
+                f"{row.state.value}{', running' if row.running else ''}",
+                row.row_count,
+                ago(row.fresh_as_of) if row.fresh_as_of else "",
+                _next(row.next_due_at),
+                f"{row.why} {row.what_to_do}".strip() + _rejected(row),
+            )
+            for row in rows
+        ],
+    )
+
+
+def _next(due: datetime | None) -> str:
+    if due is None:
+        return ""
+    return ago(due) if due > datetime.now(UTC) else "due"
+
+
+def _rejected(row: StatusRow) -> str:
+    if not row.rejected_rows:
+        return ""
+    return f" {row.rejected_rows} rows of the last load could not be read; they are in the table's __rejected table."

@@ -1,0 +1,17 @@
+"""The door: the catalog's snapshot in, Dagster definitions out."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from datasense_assets.assets.graph import build_definitions, load_definitions
+from datasense_assets.settings import prefer_batched_events
+
+__all__ = ["build_definitions", "definitions"]
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """What Dagster loads: everything for a code server, its run's own part for a run worker."""
+    prefer_batched_events()
+    return load_definitions()

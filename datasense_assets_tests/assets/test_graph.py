@@ -1,0 +1,147 @@
+"""The asset graph as a pure function of a snapshot."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import date
+
+import dagster as dg
+import pytest
+
+from datasense_assets.assets.graph import build_definitions
+from datasense_assets.catalog.models import InvalidRow, Problem, Snapshot
+from datasense_assets.settings import Settings
+from datasense_assets_tests.assets.literal import organization, recipe, snapshot, source
+
+
+def build(made: Snapshot, **more: object) -> dg.Definitions:
+    return build_definitions(made, Settings(), **more)  # type: ignore[arg-type]
+
+
+def specs(made: Snapshot) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in build(made).resolve_all_asset_specs()}
+
+
+def node(made: Snapshot, path: str) -> dg.AssetsDefinition:
+    return build(made).get_repository_def().assets_defs_by_key[dg.AssetKey(path.split("/"))]
+
+
+def test_keys_carry_organisation_source_and_table_and_the_group_is_the_organisation() -> None:
+    found = specs(snapshot(organization(sources=(source(tables=("visits", "visits__tests")),))))
+    assert {"clean_water/health_forms/visits", "clean_water/health_forms/visits__tests"} <= found.keys()
+    assert found["clean_water/recipes/monthly"].group_name == "clean_water"
+    assert [dep.asset_key.to_user_string() for dep in found["clean_water/recipes/monthly"].deps] == [
+        "clean_water/health_forms/visits"
+    ]
+
+
+def test_equal_snapshots_give_equal_graphs_in_any_order_of_building() -> None:
+    made = snapshot(organization(), organization("other", 2))
+    assert specs(made).keys() == specs(made).keys()
+    assert {k: str(v) for k, v in specs(made).items()} == {k: str(v) for k, v in specs(made).items()}
+
+
+def test_two_organisations_with_equal_slugs_have_assets_and_ops_of_their_own() -> None:
+    made = snapshot(organization("north", 1), organization("south", 2))
+    assert node(made, "north/health_forms/visits").op.name == "source_1"
+    assert node(made, "south/health_forms/visits").op.name == "source_2"
+
+
+def test_partitions_are_days_of_the_organisation_up_to_today() -> None:
+    partitions = node(snapshot(), "clean_water/health_forms/visits").partitions_def
+    assert isinstance(partitions, dg.DailyPartitionsDefinition)
+    assert partitions.timezone == "Asia/Kolkata"
+    assert partitions.get_first_partition_key() == "2026-01-01"
+    assert partitions.has_partition_key(date.today().isoformat())
+
+
+def test_sources_of_equal_grain_start_and_zone_share_one_partitions_definition() -> None:
+    made = snapshot(organization(sources=(source(1), source(2, "other-forms"))))
+    first = node(made, "clean_water/health_forms/visits").partitions_def
+    assert first is node(made, "clean_water/other_forms/visits").partitions_def
+
+
+def test_a_source_without_tables_is_an_asset_that_finds_them() -> None:
+    found = specs(snapshot(organization(sources=(source(tables=()),), recipes=())))
+    assert "datasense/undiscovered" in found["clean_water/health_forms"].tags
+
+
+@pytest.mark.parametrize(
+    ("bad", "key", "words"),
+    [
+        (organization(sources=(source(connector="fax"),)), "clean_water/health_forms/visits", "no connector 'fax'"),
+        (organization(recipes=(recipe(v="table:x"),)), "clean_water/recipes/monthly", "names no input"),
+        (
+            organization(recipes=(recipe(1, "a", v="recipe:b"), recipe(2, "b", v="recipe:a"))),
+            "clean_water/recipes/a",
+            "a → b → a",
+        ),
+        (
+            organization(
+                invalid=(
+                    InvalidRow(
+                        kind="source",
+                        id=9,
+                        slug="broken",
+                        tables=("t",),
+                        problems=(Problem(path="sources.broken.schedule", message="is no schedule."),),
+                    ),
+                )
+            ),
+            "clean_water/broken/t",
+            "is no schedule",
+        ),
+    ],
+)
+def test_a_bad_row_is_a_visible_asset_that_fails_with_its_reason(bad, key, words) -> None:
+    made = snapshot(bad)
+    spec = specs(made)[key]
+    assert "datasense/invalid" in spec.tags
+    assert words in (spec.description or "")
+    with pytest.raises(dg.Failure, match=words.partition(" →")[0]):
+        dg.materialize(
+            [node(made, key)], selection=[dg.AssetKey(key.split("/"))], instance=dg.DagsterInstance.ephemeral()
+        )
+
+
+def test_a_bad_row_leaves_the_others_alone() -> None:
+    made = snapshot(organization(sources=(source(1), source(2, "fax-forms", connector="fax"))))
+    assert "datasense/invalid" not in specs(made)["clean_water/health_forms/visits"].tags
+    dg.Definitions.validate_loadable(build(made))
+
+
+def test_a_graph_from_the_last_good_snapshot_has_a_failing_check_that_says_why() -> None:
+    graph = build(snapshot(), stale_because="The database did not answer.")
+    check = next(iter(graph.asset_checks or ()))
+    result = dg.materialize(
+        [check], selection=dg.AssetSelection.all_asset_checks(), instance=dg.DagsterInstance.ephemeral()
+    )
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert not evaluation.passed
+    assert "The database did not answer." in (evaluation.description or "")
+
+
+def test_a_run_workers_graph_has_no_sensors() -> None:
+    assert not build(snapshot(), scoped=True).sensors
+
+
+def test_sensors_run_from_the_start_and_every_source_has_the_pool_of_its_connector() -> None:
+    graph = build(snapshot())
+    statuses = {sensor.default_status for sensor in graph.sensors or ()}
+    assert statuses == {dg.DefaultSensorStatus.RUNNING}
+    assert node(snapshot(), "clean_water/health_forms/visits").op.pool == "connector_kobo"
+
+
+def test_loading_the_location_imports_neither_dlt_nor_ibis_nor_pyarrow_nor_a_database_driver() -> None:
+    code = (
+        "import sys, datasense_assets.definitions, datasense_assets.assets.graph as g;"
+        "from datasense_assets_tests.assets.literal import snapshot;"
+        "from datasense_assets.settings import Settings;"
+        "g.build_definitions(snapshot(), Settings()).get_repository_def();"
+        "print([m for m in ('dlt', 'ibis', 'pyarrow', 'pandas', 'psycopg', 'sqlalchemy', 'lark', 'httpx') "
+        "if m in sys.modules and m not in before])"
+    )
+    code = f"import sys, dagster; before = set(sys.modules); {code}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,64 @@
+"""When a source is due."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasense_assets.automation.slots import jitter, next_due
+from datasense_assets.catalog.models import Cron
+
+TEN = timedelta(minutes=10)
+NONE = timedelta(0)
+SCHEDULES = ["15min", "hourly", "daily", "weekly", Cron(cron="0 6 * * *")]
+ZONES = ["UTC", "Asia/Kolkata", "America/New_York", "Europe/Berlin", "Australia/Lord_Howe"]
+moments = st.datetimes(datetime(2024, 1, 1), datetime(2027, 1, 1)).map(lambda d: d.replace(tzinfo=UTC))
+
+
+@given(st.sampled_from(SCHEDULES), st.sampled_from(ZONES), st.integers(1, 10_000), moments)
+def test_the_next_slot_lies_ahead_and_asking_later_never_goes_back(schedule, zone, source_id, now) -> None:
+    slot = next_due(schedule, zone, source_id, now, TEN)
+    assert slot is not None
+    assert slot > now
+    assert next_due(schedule, zone, source_id, slot - timedelta(seconds=1), TEN) <= slot
+    assert next_due(schedule, zone, source_id, slot, TEN) > slot
+
+
+@given(st.integers(1, 100_000), st.sampled_from(SCHEDULES))
+def test_jitter_is_stable_and_within_its_limit(source_id, schedule) -> None:
+    found = jitter(source_id, schedule, TEN)
+    assert NONE <= found <= TEN
+    assert found == jitter(source_id, schedule, TEN)
+    assert jitter(source_id, schedule, NONE) == NONE
+
+
+def test_jitter_spreads_sources_over_the_limit() -> None:
+    minutes = {int(jitter(source_id, "daily", TEN).total_seconds() // 60) for source_id in range(200)}
+    assert minutes == set(range(10))
+
+
+def test_a_time_of_day_is_the_organisations_own() -> None:
+    now = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
+    assert next_due(Cron(cron="0 6 * * *"), "Asia/Kolkata", 1, now, TEN) == datetime(2026, 11, 22, 0, 30, tzinfo=UTC)
+
+
+def test_a_slot_in_the_hour_that_summer_time_skips_still_runs_that_day() -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    before = datetime(2026, 3, 29, 0, 0, tzinfo=berlin)
+    slot = next_due(Cron(cron="30 2 * * *"), "Europe/Berlin", 1, before, NONE)
+    assert slot is not None
+    assert slot.astimezone(berlin).date() == before.date()
+
+
+def test_missed_slots_coalesce_into_the_next_one() -> None:
+    after_an_outage = datetime(2026, 11, 22, 9, 40, tzinfo=UTC)
+    assert next_due("hourly", "UTC", 1, after_an_outage, NONE) == datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("limit", [NONE, TEN])
+def test_a_manual_source_is_never_due(limit) -> None:
+    assert next_due("manual", "UTC", 1, datetime(2026, 1, 1, tzinfo=UTC), limit) is None

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from datasense_assets_tests.cli.conftest import CommandLine
+
+pytestmark = pytest.mark.xdist_group("cli-runs")
+
+RECIPES: list[dict[str, Any]] = [
+    {
+        "version": 1,
+        "name": "named",
+        "inputs": {"towns": "source:places.towns"},
+        "steps": [
+            {"op": "formula", "column": "town", "formula": "upper(town)"},
+            {"op": "select", "columns": ["code", "town"]},
+            {"op": "sort", "by": ["code"]},
+        ],
+    },
+    {
+        "version": 1,
+        "name": "counted",
+        "inputs": {"named": "recipe:named"},
+        "steps": [{"op": "aggregate", "aggregations": [{"fn": "count", "into": "towns"}]}],
+    },
+]
+
+
+@pytest.fixture
+def loaded(datasense: CommandLine) -> CommandLine:
+    """The organisation with its towns loaded and two recipes, one over the other, not built."""
+    datasense("apply", datasense.manifest(recipes=RECIPES))
+    datasense("sync", datasense.org, "--local")
+    return datasense
+
+
+def test_recipes_are_built_here_where_no_daemon_is_alive(loaded: CommandLine) -> None:
+    result = loaded("build", loaded.org, "--json")
+    assert result.document["daemon_alive"] is False
+    (run,) = result.document["runs"]
+    assert {table["asset"].rpartition("/")[2]: table["rows"] for table in run["tables"]} == {"named": 3, "counted": 1}
+    schema = f"org_{loaded.org.replace('-', '_')}"
+    assert loaded.rows(f"SELECT towns FROM {schema}.counted") == [(3,)]
+
+
+def test_a_build_can_only_be_asked_for(loaded: CommandLine) -> None:
+    loaded("build", f"{loaded.org}/named", "--no-wait")
+    asked = loaded.rows("SELECT r.name FROM datasense.sync_requests q JOIN datasense.recipes r ON r.id = q.recipe_id")
+    assert asked == [("named",)]
+    assert "--no-wait" in loaded("build", loaded.org, "--no-wait", "--local", code=1).words
+
+
+def test_a_preview_writes_no_table(loaded: CommandLine) -> None:
+    document = loaded("preview", f"{loaded.org}/named", "--json").document
+    assert document["columns"] == ["code", "town"]
+    assert [row["town"] for row in document["rows"]] == ["AJMER", "ALWAR", "SIKAR"]
+    assert "sql" not in document
+    schema = f"org_{loaded.org.replace('-', '_')}"
+    assert loaded.rows("SELECT to_regclass(%s)", f"{schema}.named") == [(None,)]
+
+
+def test_rows_may_be_followed_by_how_many(loaded: CommandLine) -> None:
+    name = f"{loaded.org}/named"
+    assert len(loaded("preview", name, "--rows", 2, "--json").document["rows"]) == 2
+    assert len(loaded("preview", name, "--rows", "--json").document["rows"]) == 3
+    assert "AJMER" in loaded("preview", name, "--rows", 1).out
+
+
+def test_sql_alone_is_all_that_is_printed(loaded: CommandLine) -> None:
+    result = loaded("preview", f"{loaded.org}/named", "--sql")
+    assert result.out.lstrip().upper().startswith(("SELECT", "WITH"))
+    schema = f"org_{loaded.org.replace('-', '_')}"
+    assert schema in result.out
+    document = loaded("preview", f"{loaded.org}/named", "--sql", "--rows", "--json").document
+    assert {"sql", "rows"} <= document.keys()
+
+
+def test_a_step_shows_the_recipe_as_far_as_it(loaded: CommandLine) -> None:
+    name = f"{loaded.org}/named"
+    assert "people" in loaded("preview", name, "--step", 0, "--json").document["columns"]
+    assert loaded("preview", name, "--step", 1, "--json").document["rows"][0]["town"] == "AJMER"
+    assert "3 steps" in loaded("preview", name, "--step", 9, code=1).words
+
+
+def test_a_preview_of_what_is_not_built_yet_says_so(loaded: CommandLine) -> None:
+    result = loaded("preview", f"{loaded.org}/counted", "--json", code=1)
+    assert result.document["error"]["problems"][0]["code"] == "missing_table"
+
+
+def test_a_good_file_is_said_to_be_good(datasense: CommandLine) -> None:
+    recipe = datasense.write("recipe.json", json.dumps(RECIPES[0]))
+    assert datasense("check", recipe, "--json").document == {"file": str(recipe), "kind": "recipe", "problems": []}
+    assert datasense("check", datasense.manifest(recipes=RECIPES), "--json").document["kind"] == "manifest"
+
+
+def test_every_problem_of_a_recipe_is_listed(datasense: CommandLine) -> None:
+    bad = {**RECIPES[0], "colour": "red", "steps": [{"op": "fliter"}, {"op": "limit", "rows": "many"}]}
+    result = datasense("check", datasense.write("bad.yaml", bad), "--json", code=1)
+    paths = [problem["path"] for problem in result.document["error"]["problems"]]
+    assert any(path.startswith("steps[0]") for path in paths)
+    assert any(path.startswith("steps[1]") for path in paths)
+    assert "colour" in paths
+
+
+def test_every_problem_of_a_manifest_and_its_recipes_is_listed(datasense: CommandLine) -> None:
+    sources = [{"slug": "places", "connector": "cvs", "config": {}}]
+    path = datasense.manifest(sources=sources, recipes=[{**RECIPES[0], "steps": [{"op": "fliter"}]}])
+    result = datasense("check", path, "--json", code=1)
+    paths = [problem["path"] for problem in result.document["error"]["problems"]]
+    assert "sources[0].connector" in paths
+    assert any(path.startswith("recipes[0].steps[0]") for path in paths)
+
+
+def test_checking_needs_no_database(datasense: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATASENSE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/db")
+    datasense("check", datasense.manifest(recipes=RECIPES))
+
+
+def test_columns_are_checked_against_an_organisation(loaded: CommandLine) -> None:
+    recipe = {**RECIPES[0], "steps": [{"op": "drop", "columns": ["twon"]}]}
+    path = loaded.write("recipe.yaml", recipe)
+    loaded("check", path)
+    result = loaded("check", path, "--org", loaded.org, code=1)
+    assert "town" in result.words
+
+
+@pytest.mark.parametrize("text", ["- 1\n- 2\n", "just words", "a: [1"])
+def test_a_file_that_is_neither_is_refused(datasense: CommandLine, text: str) -> None:
+    datasense("check", datasense.write("odd.yaml", text), code=1)

@@ -1,0 +1,243 @@
+"""A whole platform for a test: catalog, stand-in server, and a real `dagster dev` in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psycopg
+
+ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+
+
+def until(what: str, check: Callable[[], T], *, seconds: float = 90.0) -> T:
+    """The first true answer of `check`; fails naming `what` when none comes in time."""
+    end = time.monotonic() + seconds
+    while True:
+        found = check()
+        if found:
+            return found
+        if time.monotonic() > end:
+            raise AssertionError(f"not in {seconds:.0f} s: {what} (last seen: {found!r})")
+        time.sleep(0.5)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Platform:
+    """One home folder and one database; `command` and `dagster_dev` run as a user would run them."""
+
+    home: Path
+    database_url: str
+    variables: Mapping[str, str] = field(default_factory=dict)
+    port: int = 0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DATASENSE_", "DAGSTER_"))}
+        return {
+            **kept,
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+            "DATASENSE_HOME": str(self.home),
+            "DATASENSE_DATABASE_URL": self.database_url,
+            "DATASENSE_ALLOW_PRIVATE_ADDRESSES": "true",
+            "DATASENSE_JITTER_MINUTES": "0",
+            **self.variables,
+        }
+
+    def command(self, *words: str, code: int = 0) -> str:
+        """Run a command line; its standard output. Fails when the exit code is another."""
+        done = subprocess.run(words, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=240)
+        assert done.returncode == code, (
+            f"{words} ended with {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
+        )
+        return done.stdout
+
+    def datasense(self, *words: str, code: int = 0) -> str:
+        return self.command(sys.executable, "-m", "datasense_assets.cli.main", *words, code=code)
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            return connection.execute(query.encode(), values or None).fetchall() if query else []
+
+    def execute(self, query: str, *values: Any) -> None:
+        with psycopg.connect(self.database_url, autocommit=True) as connection:
+            connection.execute(query.encode(), values or None)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def graphql(self, query: str, **variables: Any) -> Any:
+        # a connection that a busy machine refuses is made again; an answer is taken as it is
+        with httpx.Client(transport=httpx.HTTPTransport(retries=5), timeout=60) as client:
+            answer = client.post(f"{self.url}/graphql", json={"query": query, "variables": variables}).json()
+        assert "errors" not in answer, json.dumps(answer["errors"])[:3000]
+        return answer["data"]
+
+    @contextmanager
+    def dagster_dev(self) -> Iterator[Path]:
+        """`dagster dev` until the block ends; gives its log."""
+        self.port = free_port()
+        log = self.home / "dagster-dev.log"
+        with log.open("w") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dagster", "dev", "--port", str(self.port)],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                # an inherited ignored SIGINT would make it deaf to being stopped
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+            )
+        try:
+            until("the webserver answers", lambda: self._answers(process, log))
+            yield log
+        finally:
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=60)
+            # a code server that waits for a run to end outlives its parent
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def _answers(self, process: subprocess.Popen[bytes], log: Path) -> bool:
+        assert process.poll() is None, log.read_text()[-6000:]
+        try:
+            return httpx.get(f"{self.url}/server_info", timeout=5).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+RUNS = """
+query($filter: RunsFilter, $limit: Int) {
+  runsOrError(filter: $filter, limit: $limit) { ... on Runs { results {
+    runId status tags { key value } assetSelection { path } } } }
+}
+"""
+LAUNCH = """
+mutation($params: ExecutionParams!) {
+  launchPipelineExecution(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId status tags { key value } } }
+    ... on PythonError { message stack }
+    ... on RunConfigValidationInvalid { errors { message } }
+    ... on InvalidSubsetError { message }
+  }
+}
+"""
+BACKFILL = """
+mutation($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message stack }
+  }
+}
+"""
+BACKFILL_STATUS = """
+query($id: String!) { partitionBackfillOrError(backfillId: $id) { ... on PartitionBackfill { status numPartitions } } }
+"""
+ASSET = """
+query($key: AssetKeyInput!) {
+  assetNodeOrError(assetKey: $key) {
+    __typename
+    ... on AssetNode {
+      groupName description dependencyKeys { path }
+      assetMaterializations(limit: 1) { runId partition metadataEntries { __typename label
+        ... on IntMetadataEntry { intValue } ... on TextMetadataEntry { text } ... on MarkdownMetadataEntry { mdStr }
+        ... on TableColumnLineageMetadataEntry { lineage { columnName columnDeps { assetKey { path } columnName } } }
+        ... on TableSchemaMetadataEntry { schema { columns { name type description } } } } }
+      partitionStats { numMaterialized numPartitions }
+    }
+  }
+}
+"""
+
+
+def key(path: str) -> dict[str, list[str]]:
+    return {"path": path.split("/")}
+
+
+def tags_of(run: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["key"]: tag["value"] for tag in run["tags"]}
+
+
+class Graphql:
+    """What the UI asks and does, as it asks and does it."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.ask = platform.graphql
+
+    def click(self, *paths: str, partition: str | None = None) -> str:
+        """Press Materialize; the run's id."""
+        tags = [{"key": "dagster/partition", "value": partition}] if partition else []
+        params = {
+            "selector": {
+                "repositoryLocationName": "datasense",
+                "repositoryName": "__repository__",
+                "pipelineName": "__ASSET_JOB",
+                "assetSelection": [key(path) for path in paths],
+            },
+            "executionMetadata": {"tags": tags},
+            "runConfigData": {},
+            "mode": "default",
+        }
+        made = self.ask(LAUNCH, params=params)["launchPipelineExecution"]
+        assert made["__typename"] == "LaunchRunSuccess", made
+        return str(made["run"]["runId"])
+
+    def backfill(self, path: str, partitions: list[str]) -> str:
+        params = {"assetSelection": [key(path)], "partitionNames": partitions}
+        made = self.ask(BACKFILL, params=params)["launchPartitionBackfill"]
+        assert made["__typename"] == "LaunchBackfillSuccess", made
+        return str(made["backfillId"])
+
+    def backfill_status(self, backfill_id: str) -> str:
+        return str(self.ask(BACKFILL_STATUS, id=backfill_id)["partitionBackfillOrError"]["status"])
+
+    def runs(self, limit: int = 100, **filters: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask(RUNS, filter=filters, limit=limit)["runsOrError"]["results"]
+        return found
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        return self.runs(runIds=[run_id])[0]
+
+    def finished(self, run_id: str, *, seconds: float = 120.0) -> str:
+        """Wait for the end of a run; its last status."""
+
+        def ended() -> str | None:
+            status = self.run(run_id)["status"]
+            return status if status in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+        return str(until(f"run {run_id} has ended", ended, seconds=seconds))
+
+    def asset(self, path: str) -> dict[str, Any] | None:
+        found = self.ask(ASSET, key=key(path))["assetNodeOrError"]
+        return found if found["__typename"] == "AssetNode" else None
+
+    def metadata(self, path: str) -> dict[str, Any]:
+        """Metadata of the newest materialization, by label."""
+        node = self.asset(path)
+        if not node or not node["assetMaterializations"]:
+            return {}
+        return {entry["label"]: entry for entry in node["assetMaterializations"][0]["metadataEntries"]}
