@@ -3,14 +3,19 @@
 Readers see the old table until the commit and the new one after it. What people hung on the old table comes along:
 grants, comments, indexes, constraints. What cannot come along (views on it, foreign keys to it, policies, triggers) is
 refused by name before any work is done. If anything fails, the old table stays as it was.
+
+The new table is filled while readers use the old one; only the change of names needs the old one for itself. That is
+asked for in short tries: a reader that takes long makes the swap wait, and nobody queues behind the swap.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 
 import psycopg
 from psycopg import sql
@@ -20,6 +25,12 @@ from datasense_assets.warehouse.errors import DatabaseUnavailable, SwapRefused, 
 
 _TYPE = re.compile(r"[a-z][a-z0-9_ ]*(\(\d+(, ?\d+)?\))?( (with|without) time zone)?(\[\])?")
 OWN_INDEX_PREFIX = "_ds_ix_"
+# How long one try for the old table may hold up readers that come after it, and the pause between two tries.
+_TRY_SECONDS = 0.1
+_PAUSE_SECONDS = 0.4
+
+Staged = Callable[[psycopg.Connection, str], None]
+"""Looks at the new table before it is swapped in: the connection, in the swap's transaction, and the table's name."""
 
 
 class TableBusy(DatabaseUnavailable):
@@ -32,7 +43,11 @@ class LimitExceeded(WarehouseError):
 
 @dataclass(frozen=True)
 class SessionLimits:
-    """Limits of one transaction: times in seconds, memory in MB for each sort or hash."""
+    """Limits of one transaction: times in seconds, memory in MB for each sort or hash.
+
+    `lock_timeout`: how long to wait, in all, for a table that others use. `timezone`: in which days begin and hours are
+    read.
+    """
 
     statement_timeout: float = 600.0
     lock_timeout: float = 30.0
@@ -81,11 +96,13 @@ def replace_table(
     indexes: Sequence[IndexSpec] = (),
     table_comment: str | None = None,
     limits: SessionLimits | None = None,
+    staged: Staged | None = None,
 ) -> int:
     """Make `schema.table` hold exactly the rows of `insert_select`, with the declared types; returns how many.
 
     `insert_select` is one SELECT compiled by us, its columns in the order of `columns`. Runs in a transaction of
-    its own, or in a savepoint of the caller's.
+    its own, or in a savepoint of the caller's. `staged` looks at the new table, whole and analysed, before it takes the
+    old one's place; what it raises undoes everything.
 
     Raises:
         SwapRefused: something depends on the old table, it is no plain table, or a kept unique index does not hold.
@@ -110,12 +127,11 @@ def replace_table(
                 renames += old.build_on(connection, schema, new)
             _comment(connection, schema, new, columns, table_comment, old)
             connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, new)))
+            if staged is not None:
+                staged(connection, new)
             if old is not None:
                 old.grant_on(connection, schema, new)
-                connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(schema, table)))
-            _rename(connection, "TABLE", schema, new, table)
-            for temporary, final in renames:
-                _rename(connection, "INDEX", schema, temporary, final)
+            _take_turn(connection, limits, lambda: _swap(connection, schema, table, new, old is not None, renames))
             return rows
     except psycopg.errors.LockNotAvailable:
         raise TableBusy(
@@ -128,6 +144,39 @@ def replace_table(
         ) from None
     except psycopg.errors.DependentObjectsStillExist as error:
         raise _refused(place, tuple((error.diag.message_detail or "").splitlines())) from None
+
+
+def _swap(
+    connection: psycopg.Connection, schema: str, table: str, new: str, is_there: bool, renames: list[tuple[str, str]]
+) -> None:
+    if is_there:
+        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(schema, table)))
+    _rename(connection, "TABLE", schema, new, table)
+    for temporary, final in renames:
+        _rename(connection, "INDEX", schema, temporary, final)
+
+
+def _take_turn(connection: psycopg.Connection, limits: SessionLimits, action: Callable[[], None]) -> None:
+    """Do what needs others' tables for itself, in tries so short that who comes after it hardly waits.
+
+    A lock that is waited for holds up all who ask after it; so each try gives up soon, lets them pass, and comes again.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: no try succeeded within `limits.lock_timeout`.
+    """
+    deadline = monotonic() + limits.lock_timeout
+    attempt = str(max(1, int(min(_TRY_SECONDS, limits.lock_timeout) * 1000)))
+    pause = threading.Event()
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute("SELECT set_config('lock_timeout', %s, true)", (attempt,))
+                action()
+            return
+        except psycopg.errors.LockNotAvailable:
+            if monotonic() + _PAUSE_SECONDS >= deadline:
+                raise
+        pause.wait(_PAUSE_SECONDS)
 
 
 def _refused(place: str, obstacles: Sequence[str]) -> SwapRefused:

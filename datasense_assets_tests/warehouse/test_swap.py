@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import psycopg
@@ -99,6 +100,46 @@ def test_readers_see_the_old_or_the_new_rows_and_never_a_part(
     assert errors == []
     assert len(seen) > 1
     assert {(count, kinds) for count, kinds, _ in seen} == {(2000, 1)}
+
+
+def test_a_reader_that_takes_long_holds_up_the_swap_and_no_other_reader(
+    database_url: str, connection: psycopg.Connection
+) -> None:
+    replace(connection)
+    waited: list[float] = []
+    built: list[int] = []
+    builder = threading.Thread(target=lambda: built.append(replace(connection, "SELECT 2, NULL::date, 'new'")))
+    with connect(database_url) as slow, connect(database_url, autocommit=True) as quick:
+        slow.execute("SELECT * FROM org_a.people")
+        builder.start()
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            start = time.perf_counter()
+            assert quick.execute("SELECT name FROM org_a.people").fetchall() == [("100 % of {it}",)]
+            waited.append(time.perf_counter() - start)
+        assert built == []
+        slow.rollback()
+        builder.join(timeout=30)
+        assert quick.execute("SELECT name FROM org_a.people").fetchall() == [("new",)]
+    assert built == [1]
+    # one try for the lock is a tenth of a second; the rest is for a busy machine
+    assert max(waited) < 0.6, sorted(waited)[-3:]
+    assert max(waited) > 0.03, "no try for the lock was made"
+
+
+def test_who_looks_at_the_new_table_can_refuse_it(connection: psycopg.Connection) -> None:
+    replace(connection)
+    seen: list[object] = []
+
+    def look(inside: psycopg.Connection, name: str) -> None:
+        seen.extend(fetch_rows(inside, "org_a", name))
+        raise SwapRefused("I do not like it.", advice="Another.")
+
+    with pytest.raises(SwapRefused, match="not like"):
+        replace(connection, "SELECT 9, NULL::date, 'bad'", staged=look)
+    assert seen == [{"id": 9, "born": None, "name": "bad"}]
+    assert [row["id"] for row in fetch_rows(connection, "org_a", "people")] == [1]
+    assert one(connection, "SELECT count(*) FROM pg_class WHERE relname LIKE '_ds_new%'") == 0
 
 
 def test_failure_of_any_kind_leaves_the_old_table(connection: psycopg.Connection) -> None:
