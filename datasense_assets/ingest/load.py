@@ -18,20 +18,12 @@ from psycopg import errors as pg_errors
 
 from datasense_assets.catalog.models import Deletes, SourceTable, identifier, table_name
 from datasense_assets.catalog.state import (
-    DiscoveredTable,
     TableStatus,
     read_cursor,
     read_table_status,
     upsert_tables,
 )
-from datasense_assets.connectors.base import (
-    ROW_ID,
-    Connector,
-    ReadRequest,
-    ReadStats,
-    Rejected,
-    TableInfo,
-)
+from datasense_assets.connectors.base import Connector, ReadRequest, TableInfo
 from datasense_assets.connectors.errors import BadConfig, BadData
 from datasense_assets.ingest.boundary import Boundary
 from datasense_assets.ingest.dataset import LoadedTable, build_pipeline, build_source
@@ -47,6 +39,7 @@ from datasense_assets.ingest.prepared import (
     same_shape,
     source_error,
 )
+from datasense_assets.ingest.reading import copy_stats, discovered, read_pages, stats_since
 from datasense_assets.ingest.report import SyncPlan, TableReport
 from datasense_assets.ingest.rows import typed_rows
 from datasense_assets.ingest.schema import (
@@ -55,7 +48,7 @@ from datasense_assets.ingest.schema import (
     existing_types,
     special_columns,
 )
-from datasense_assets.ingest.scratch import SPECIAL_COLUMNS, TableScratch
+from datasense_assets.ingest.scratch import TableScratch
 from datasense_assets.warehouse.organizations import WarehouseTarget
 
 if TYPE_CHECKING:
@@ -73,8 +66,6 @@ __all__ = [
     "open_sync",
     "source_error",
 ]
-
-MAX_REJECTED_KEPT = 1000
 
 
 class Sync:
@@ -122,14 +113,14 @@ class Sync:
         folder = self._folder / f"{self._count:03d}"
         now = datetime.now(UTC)
         self._refuse_past_window(now)
-        before = _copy(self.connector.stats)
+        before = copy_stats(self.connector.stats)
         infos = {info.path: info for info in self.connector.describe(table.resource)}
         if () not in infos:
             raise BadData(f"{table.slug} has no description.", advice="Check that the resource still exists.")
         with self.catalog.begin() as connection:
             cursor = read_cursor(connection, table.id)
             status = read_table_status(connection, table.id)
-            known = self._known_tables(upsert_tables(connection, self.plan.source.id, _discovered(infos)), table)
+            known = self._known_tables(upsert_tables(connection, self.plan.source.id, discovered(infos)), table)
         with self.target.connect() as warehouse:
             server_version = warehouse.info.server_version
             usable = self._is_intact(warehouse, known, status)
@@ -142,14 +133,16 @@ class Sync:
             key=table.key,
         )
         boundary = Boundary(cursor.boundary if cursor is not None and request.cursor is not None else {})
-        scratches, rejected, rejected_count, cursor_after = self._read(request, table, infos, known, folder, boundary)
+        declared = {path: declared_types(known.get(path), info) for path, info in infos.items()}
+        read = read_pages(self.connector, request, table.slug, declared, folder, boundary, self._progress)
+        scratches = read.scratches
         complete = request.cursor is None and request.window is None
         mirror = complete and not self.connector.has_history and self.plan.source.deletes is not Deletes.MARK
         for path in scratches:
             infos.setdefault(path, TableInfo(table.resource, "/".join(path[-1:]), (), path))
         if set(infos) - set(known):
             with self.catalog.begin() as connection:
-                known = self._known_tables(upsert_tables(connection, self.plan.source.id, _discovered(infos)), table)
+                known = self._known_tables(upsert_tables(connection, self.plan.source.id, discovered(infos)), table)
         unchanged = boundary.unchanged()
         tables = self._shape(infos, known, scratches, unchanged, mirror=mirror, folder=folder)
         whole = None if self.connector.has_history else content_hash(tables)
@@ -167,12 +160,12 @@ class Sync:
             request=request,
             cursor=cursor,
             boundary=boundary.current(),
-            cursor_after=cursor_after,
-            rejected=rejected,
-            rejected_count=rejected_count,
+            cursor_after=read.cursor,
+            rejected=read.rejected,
+            rejected_count=read.rejected_count,
             content_hash=whole,
             status=status,
-            stats=_since(before, self.connector.stats),
+            stats=stats_since(before, self.connector.stats),
             notes=[*self.connector.stats.notes[len(before.notes) :], *(n for t in tables for n in t.plan.notes)],
             loaded_at=now,
         )
@@ -252,36 +245,6 @@ class Sync:
         """The table's name in the warehouse."""
         return table_name(self.plan.source.slug, table.slug)
 
-    def _read(
-        self,
-        request: ReadRequest,
-        table: SourceTable,
-        infos: dict[TablePath, TableInfo],
-        known: dict[TablePath, SourceTable],
-        folder: Path,
-        boundary: Boundary,
-    ) -> tuple[dict[TablePath, TableScratch], list[Rejected], int, str | None]:
-        scratches: dict[TablePath, TableScratch] = {}
-        rejected: list[Rejected] = []
-        rejected_count, cursor = 0, None
-        for page in self.connector.read(request):
-            if page.path not in scratches:
-                info = infos.get(page.path, TableInfo(table.resource, "", (), page.path))
-                declared = declared_types(known.get(page.path), info)
-                scratches[page.path] = TableScratch(folder / f"pages-{len(scratches):03d}", declared)
-            _check_page(page.data, page.path, table.slug)
-            scratches[page.path].add(page.data)
-            if self.connector.has_history:
-                boundary.add(page.path, page.data)
-            rejected_count += len(page.rejected)
-            rejected += page.rejected[: MAX_REJECTED_KEPT - len(rejected)]
-            cursor = page.cursor if page.cursor is not None else cursor
-            if self._progress is not None and not page.path:
-                self._progress(table.slug, scratches[()].rows)
-        for scratch in scratches.values():
-            scratch.close()
-        return scratches, rejected, rejected_count, cursor
-
     def _shape(
         self,
         infos: dict[TablePath, TableInfo],
@@ -353,29 +316,4 @@ def open_sync(
     """A sync of one source, by the run that holds its lease with that `fence`; `progress` gets table and rows read."""
     return Sync(
         plan, connector=connector, target=target, catalog=catalog, scratch=scratch, fence=fence, progress=progress
-    )
-
-
-def _check_page(data: pa.Table, path: TablePath, slug: str) -> None:
-    needed = SPECIAL_COLUMNS if path else (ROW_ID,)
-    for name in needed:
-        if name not in data.column_names or data[name].null_count:
-            where = "/".join((slug, *path))
-            raise BadData(f"A page of {where} has rows without {name}.", advice="This is a fault of the connector.")
-
-
-def _discovered(infos: dict[TablePath, TableInfo]) -> list[DiscoveredTable]:
-    return [DiscoveredTable(i.resource, i.title, i.path, i.history_start) for i in infos.values()]
-
-
-def _copy(stats: ReadStats) -> ReadStats:
-    return ReadStats(stats.api_calls, stats.bytes, stats.throttled_seconds, stats.padded_rows, list(stats.notes))
-
-
-def _since(before: ReadStats, now: ReadStats) -> ReadStats:
-    return ReadStats(
-        now.api_calls - before.api_calls,
-        now.bytes - before.bytes,
-        now.throttled_seconds - before.throttled_seconds,
-        now.padded_rows - before.padded_rows,
     )
