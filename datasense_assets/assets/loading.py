@@ -173,6 +173,7 @@ def _load_tables(
         run_id=context.run.run_id,
         window=_window(org, source, reading),
         full=reading.mode is Mode.FULL,
+        origin=context.run.root_run_id or context.run.run_id,
     )
     tables = _to_load(context, org, source)
     with ExitStack() as stack:

@@ -84,13 +84,15 @@ class ReadRequest:
 
     `window` set: exactly the rows of that window (backfill). Else `cursor` set: what is new since it, less the
     connector's lag. Neither: everything. `key`: columns (by the source's keys) that identify a row, for connectors
-    whose source has no row id of its own; () leaves it to the connector's config.
+    whose source has no row id of its own; () leaves it to the connector's config. `resume`: the mark that a page of an
+    equal request bore, earlier or in another process: only what came after that page is read.
     """
 
     resource: str
     cursor: str | None = None
     window: Window | None = None
     key: tuple[str, ...] = ()
+    resume: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,15 @@ class Page:
     `data`: `pyarrow.Table` whose columns are all `string`, named by the source's keys, plus `_ds_row_id` (unique in
     the table, stable between reads, never null) and for repeat groups `_ds_parent_id` and `_ds_index` (from 1).
     `cursor`: the highest position seen so far in this read, None where the connector has no history.
-    A top table's page comes before the pages of its rows' repeat groups.
+    A top table's page comes before the pages of its rows' repeat groups. `resume`: a mark from which an equal request
+    can go on after this page (`ReadRequest.resume`); None where it cannot, as between a row and its repeats' rows.
     """
 
     path: tuple[str, ...]
     data: pa.Table
     cursor: str | None = None
     rejected: tuple[Rejected, ...] = ()
+    resume: str | None = None
 
 
 @dataclass

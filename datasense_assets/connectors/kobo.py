@@ -25,6 +25,7 @@ from datasense_assets.connectors.config import KoboConfig
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, BadData, ResourceGone
 from datasense_assets.connectors.http import HttpClient, header_value, shown
 from datasense_assets.connectors.kobo_form import Json, form_tables
+from datasense_assets.connectors.kobo_resume import Mark
 from datasense_assets.connectors.kobo_rows import Flattener
 
 ASSETS_A_CALL = 100
@@ -86,19 +87,24 @@ class KoboConnector:
         """Submissions as asked, in order of `_id`; no page where there are none.
 
         With a cursor, those since it, less `lag_seconds`: rows near it come again. The cursor of a page is the
-        highest `_submission_time` so far, never before the request's own.
+        highest `_submission_time` so far, never before the request's own. Every page of the server can be gone on from.
 
         Raises:
             SourceError: at any page; `BadConfig` for a cursor that is no time.
 
         """
-        flattener = Flattener(form_tables(self._asset(request.resource)))
-        cursor = None if request.cursor is None else _server_time(_cursor_time(request.cursor))
-        for submissions in self._submissions(request.resource, self._time_query(request)):
+        mark = Mark.read(request.resume)
+        flattener = Flattener(form_tables(self._asset(request.resource)), mark.found)
+        newest = mark.newest
+        if newest is None and request.cursor is not None:
+            newest = _server_time(_cursor_time(request.cursor))
+        for submissions in self._submissions(request.resource, self._time_query(request), after=mark.after):
             times = [str(s["_submission_time"]) for s in submissions if s.get("_submission_time")]
-            cursor = max([*times, *([cursor] if cursor else [])], default=None)
-            for path, data in flattener.flatten(submissions):
-                yield Page(path=path, data=data, cursor=cursor)
+            newest = max([*times, *([newest] if newest else [])], default=None)
+            tables = flattener.flatten(submissions)
+            resume = mark.text(submissions[-1]["_id"], newest, flattener.found, datetime.now(UTC))
+            for number, (path, data) in enumerate(tables, start=1):
+                yield Page(path, data, mark.cursor(newest), resume=resume if number == len(tables) else None)
 
     def count(self, resource: str) -> int | None:
         """How many submissions there are now: the `count` of a data call for one row.
@@ -128,9 +134,11 @@ class KoboConnector:
             return {"$gte": _server_time(_cursor_time(request.cursor) - lag)}
         return {}
 
-    def _submissions(self, uid: str, times: Mapping[str, str], fields: list[str] | None = None) -> Iterator[list[Json]]:
-        """Pages of submissions by rising `_id`; ends when the server counts no more than it sent."""
-        last: int | None = None
+    def _submissions(
+        self, uid: str, times: Mapping[str, str], fields: list[str] | None = None, after: int | None = None
+    ) -> Iterator[list[Json]]:
+        """Pages of submissions by rising `_id`, `after` one; ends when the server counts no more than it sent."""
+        last = after
         while True:
             query: dict[str, Any] = {}
             if last is not None:

@@ -7,13 +7,14 @@ present one does not know.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
 from datasense_assets.connectors.kobo_form import FormTable, FormTables, Path, repeat_name
+from datasense_assets.connectors.kobo_resume import Found
 
 Json = Mapping[str, Any]
 _NESTED = (list, dict)
@@ -22,11 +23,14 @@ _NESTED = (list, dict)
 class Flattener:
     """Turns pages of submissions into tables; columns and repeat groups that turn up are kept for the pages after."""
 
-    def __init__(self, form: FormTables) -> None:
-        """Start with the form's own tables."""
+    def __init__(self, form: FormTables, found: Sequence[Found] = ()) -> None:
+        """Start with the form's own tables, and those that earlier pages had found in the data."""
         self._tables = list(form.tables)
         self._repeats = dict(form.repeats)
         self._keys = {t.path: dict.fromkeys(c.key for c in t.columns) for t in form.tables}
+        self.found: list[Found] = []
+        for xpath, parent in found:
+            self._find(xpath, self._repeats[parent] if parent else form.top)
 
     def flatten(self, submissions: Iterable[Json]) -> list[tuple[Path, pa.Table]]:
         """Tables with at least one row, parents before children; every column is text.
@@ -71,12 +75,17 @@ class Flattener:
             return known
         if not value or (table.parent is None and key.startswith("_")):  # the server's own: _attachments, _notes
             return None
-        siblings = [t.name for t in self._tables if t.parent is table]
-        name = repeat_name(key, siblings)
-        found = FormTable(key, name, f"{table.title}: {key.rpartition('/')[2]}", parent=table)
+        return self._find(key, table)
+
+    def _find(self, xpath: str, parent: FormTable) -> FormTable:
+        """Add a repeat group that the form does not declare."""
+        siblings = [t.name for t in self._tables if t.parent is parent]
+        name = repeat_name(xpath, siblings)
+        found = FormTable(xpath, name, f"{parent.title}: {xpath.rpartition('/')[2]}", parent=parent)
         self._tables.append(found)
-        self._repeats[key] = found
+        self._repeats[xpath] = found
         self._keys[found.path] = {}
+        self.found.append((xpath, parent.xpath))
         return found
 
     def _table(self, path: Path, rows: list[dict[str, str | None]]) -> pa.Table:

@@ -60,6 +60,7 @@ def finish_load(sync: Sync, prepared: PreparedLoad) -> list[TableReport]:
         ]
         if sync.plan.window is None or not sync.connector.has_history:
             _move_cursor(sync, prepared, outcomes[0].rows_deleted, catalog)
+    prepared.kept.drop()
     return reports
 
 

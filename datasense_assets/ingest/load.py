@@ -18,6 +18,7 @@ from psycopg import errors as pg_errors
 
 from datasense_assets.catalog.models import Deletes, SourceTable, identifier, table_name
 from datasense_assets.catalog.state import (
+    CursorRow,
     TableStatus,
     read_cursor,
     read_table_status,
@@ -28,6 +29,7 @@ from datasense_assets.connectors.errors import BadConfig, BadData
 from datasense_assets.ingest.boundary import Boundary
 from datasense_assets.ingest.dataset import LoadedTable, build_pipeline, build_source
 from datasense_assets.ingest.finishing import finish_load
+from datasense_assets.ingest.keeping import KeptPages, request_key
 from datasense_assets.ingest.planning import declared_types, plan_columns
 from datasense_assets.ingest.prepared import (
     LoadMismatch,
@@ -124,17 +126,13 @@ class Sync:
         with self.target.connect() as warehouse:
             server_version = warehouse.info.server_version
             usable = self._is_intact(warehouse, known, status)
-        live = self.plan.window is None or not self.connector.has_history
-        use_cursor = live and self.connector.has_history and usable and not self.plan.full and cursor is not None
-        request = ReadRequest(
-            resource=table.resource,
-            cursor=cursor.value if use_cursor and cursor is not None else None,
-            window=None if live else self.plan.window,
-            key=table.key,
-        )
+            request = self._request(table, cursor if usable else None)
+            kept = self._kept(table, request, infos)
+            if self.connector.has_history:
+                kept.look(warehouse)
         boundary = Boundary(cursor.boundary if cursor is not None and request.cursor is not None else {})
         declared = {path: declared_types(known.get(path), info) for path, info in infos.items()}
-        read = read_pages(self.connector, request, table.slug, declared, folder, boundary, self._progress)
+        read = read_pages(self.connector, request, table.slug, declared, folder, boundary, self._progress, kept)
         scratches = read.scratches
         complete = request.cursor is None and request.window is None
         mirror = complete and not self.connector.has_history and self.plan.source.deletes is not Deletes.MARK
@@ -166,8 +164,13 @@ class Sync:
             content_hash=whole,
             status=status,
             stats=stats_since(before, self.connector.stats),
-            notes=[*self.connector.stats.notes[len(before.notes) :], *(n for t in tables for n in t.plan.notes)],
+            notes=[
+                *kept.notes,
+                *self.connector.stats.notes[len(before.notes) :],
+                *(n for t in tables for n in t.plan.notes),
+            ],
             loaded_at=now,
+            kept=kept,
         )
         prepared.dlt_source = build_source(
             f"source_{self.plan.source.id}_table_{table.id}",
@@ -226,6 +229,24 @@ class Sync:
                 f"{window.start:%Y-%m-%d} cannot be filled.",
                 advice="Materialize the newest partition instead.",
             )
+
+    def _request(self, table: SourceTable, cursor: CursorRow | None) -> ReadRequest:
+        """What to ask the source for; `cursor` None where there is none, or where it says nothing any more."""
+        if not self.connector.has_history:
+            return ReadRequest(table.resource, key=table.key)
+        if self.plan.window is not None:
+            return ReadRequest(table.resource, window=self.plan.window, key=table.key)
+        known = None if self.plan.full or cursor is None else cursor.value
+        return ReadRequest(table.resource, cursor=known, key=table.key)
+
+    def _kept(self, table: SourceTable, request: ReadRequest, infos: dict[TablePath, TableInfo]) -> KeptPages:
+        """Where pages of this very request are kept. Who reads all or a part again wants it as it is now, so only
+        another attempt at the same run goes on with what an earlier one has read.
+        """
+        again = self.plan.full or request.window is not None
+        origin = (self.plan.origin or self.plan.run_id) if again else ""
+        settings = [self.plan.source.connector, self.plan.source.config, origin]
+        return KeptPages(self.target, table.id, request_key(request, infos, settings), self.fence)
 
     def _known_tables(self, tables: list[SourceTable], table: SourceTable) -> dict[TablePath, SourceTable]:
         return {each.path: each for each in tables if each.resource == table.resource}

@@ -12,6 +12,7 @@ from datasense_assets.catalog.models import SourceTable
 from datasense_assets.catalog.state import CursorRow, TableStatus
 from datasense_assets.connectors.base import ReadRequest, ReadStats, Rejected, TableInfo
 from datasense_assets.connectors.errors import BadConfig, SourceError
+from datasense_assets.ingest.keeping import KeptPages
 from datasense_assets.ingest.planning import ColumnPlan
 from datasense_assets.ingest.schema import PG_TYPES
 from datasense_assets.ingest.scratch import TableScratch
@@ -87,6 +88,7 @@ class PreparedLoad:
     stats: ReadStats
     notes: list[str]
     loaded_at: datetime
+    kept: KeptPages
     ensured: bool = False
 
     @property

@@ -12,6 +12,7 @@ from datasense_assets.catalog.state import DiscoveredTable
 from datasense_assets.connectors.base import ROW_ID, Connector, ReadRequest, ReadStats, Rejected, TableInfo
 from datasense_assets.connectors.errors import BadData
 from datasense_assets.ingest.boundary import Boundary
+from datasense_assets.ingest.keeping import KeptPages
 from datasense_assets.ingest.prepared import TablePath
 from datasense_assets.ingest.scratch import SPECIAL_COLUMNS, TableScratch
 
@@ -39,14 +40,16 @@ def read_pages(
     folder: Path,
     boundary: Boundary,
     progress: Callable[[str, int], None] | None = None,
+    kept: KeptPages | None = None,
 ) -> ReadPages:
-    """Read all that is asked for. `declared`: types by key for each table; `progress` gets `slug` and rows read so far.
+    """Read all that is asked for. `declared`: types by key for each table; `progress` gets `slug` and rows read so far;
+    `kept`: what an earlier attempt at the same had read, and where this one keeps what it reads.
 
     Raises:
         SourceError: the source could not be read, or a page is not as the contract of connectors says.
     """
     read = ReadPages()
-    for page in connector.read(request):
+    for page in connector.read(request) if kept is None else kept.read(connector, request):
         if page.path not in read.scratches:
             place = folder / f"pages-{len(read.scratches):03d}"
             read.scratches[page.path] = TableScratch(place, declared.get(page.path, {}))

@@ -14,7 +14,8 @@ class SyncPlan:
     """One source to load for one run.
 
     `window` set: a backfill of exactly that stretch, which neither reads nor moves the cursor. `full`: re-read the
-    whole history. Neither: a live load, what is new since the cursor.
+    whole history. Neither: a live load, what is new since the cursor. `origin`: the run that this one is another
+    attempt at, '' for none: a read that it broke off may be gone on with.
     """
 
     org: Organization
@@ -22,6 +23,7 @@ class SyncPlan:
     run_id: str
     window: Window | None = None
     full: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True)
