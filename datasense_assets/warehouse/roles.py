@@ -42,12 +42,13 @@ def claim_role(connection: psycopg.Connection, slug: str, before: str | None, sc
     names = list(dict.fromkeys(name for name in (before, schema, own) if name))
     # each time round another database has just taken one of the names
     for _ in range(len(names) + 1):
-        role = next((name for name in names if _is_usable(connection, slug, name, name == before, database)), None)
-        if role is None:
+        looks = ((name, _ours(connection, slug, name, name == before, database)) for name in names)
+        role, there = next(((name, seen) for name, seen in looks if seen is not None), (None, None))
+        if role is None or there is None:
             break
         try:
             with connection.transaction():
-                _make(connection, role, role_mark(slug, database))
+                _make(connection, role, role_mark(slug, database), there)
         except (psycopg.errors.DuplicateObject, psycopg.errors.UniqueViolation):
             continue
         return role
@@ -57,22 +58,27 @@ def claim_role(connection: psycopg.Connection, slug: str, before: str | None, sc
     )
 
 
-def _is_usable(connection: psycopg.Connection, slug: str, role: str, is_kept: bool, database: str) -> bool:
-    """Whether no role has the name, or one that is this database's: marked so, or kept in its catalog and of no other
-    database that is still there (then this one was renamed, or restored without comments).
+def _ours(connection: psycopg.Connection, slug: str, role: str, is_kept: bool, database: str) -> frozenset[str] | None:
+    """Those of the role and its reader that are there; None where one is not this database's: neither marked so, nor
+    kept in its catalog and of no other database that is still there (then this one was renamed, or restored without
+    comments).
     """
     rows = connection.execute(
-        "SELECT mark, EXISTS (SELECT FROM pg_database WHERE mark = %s || datname)"
-        " FROM (SELECT shobj_description(oid, 'pg_authid') AS mark FROM pg_roles WHERE rolname IN (%s, %s)) AS roles",
+        "SELECT rolname, mark, EXISTS (SELECT FROM pg_database WHERE mark = %s || datname)"
+        " FROM (SELECT rolname, shobj_description(oid, 'pg_authid') AS mark FROM pg_roles"
+        " WHERE rolname IN (%s, %s)) AS roles",
         (role_mark(slug, ""), role, reader(role)),
     ).fetchall()
-    return all(mark == role_mark(slug, database) or (is_kept and not elsewhere) for mark, elsewhere in rows)
+    ours = all(mark == role_mark(slug, database) or (is_kept and not elsewhere) for _, mark, elsewhere in rows)
+    return frozenset(name for name, _, _ in rows) if ours else None
 
 
-def _make(connection: psycopg.Connection, role: str, mark: str) -> None:
+def _make(connection: psycopg.Connection, role: str, mark: str, there: frozenset[str]) -> None:
+    """Make the role and its reader and mark them. One that was not `there` at the look is made, never found: another
+    database's could have come in between, and would be taken over.
+    """
     for name, kind in ((role, "NOINHERIT"), (reader(role), "NOLOGIN")):
-        there = connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (name,)).fetchone() is not None
-        if not there:
+        if name not in there:
             connection.execute(sql.SQL("CREATE ROLE {} {}").format(sql.Identifier(name), sql.SQL(kind)))
         connection.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(sql.Identifier(name), sql.Literal(mark)))
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
@@ -101,19 +102,23 @@ def request_stop(data: Path) -> None:
     Raises:
         EmbeddedServerError: it belongs to another OS user, or did not stop in time.
     """
+    import psutil
+
     for order, seconds in ((signal.SIGINT, FAST_STOP_SECONDS), (signal.SIGQUIT, START_SECONDS)):
         postmaster = read_postmaster(data)
         if postmaster is None:
             return
         try:
+            process = psutil.Process(postmaster.pid)
             os.kill(postmaster.pid, order)
-        except ProcessLookupError:
+        except (ProcessLookupError, psutil.NoSuchProcess):
             return
         except PermissionError:
             raise EmbeddedServerError(
                 f"The embedded PostgreSQL in {data} belongs to another OS user.", advice="Stop it as that user."
             ) from None
-        if _comes_true(lambda: not is_alive(data), seconds):
+        # the pid file goes before the process, which may still be writing to the disk
+        if _comes_true(partial(_has_ended, process), seconds):
             return
     raise _too_slow("stop", data)
 
