@@ -261,8 +261,14 @@ def _run_dlt(context: dg.AssetExecutionContext, org: Organization, source: Sourc
         dlt_pipeline=prepared.pipeline,
         dagster_dlt_translator=SourceTranslator(org, source),
     )
-    for event in events:
-        context.log.debug(f"dlt loaded {event.asset_key.to_user_string() if event.asset_key else 'a table'}")
+    try:
+        for event in events:
+            context.log.debug(f"dlt loaded {event.asset_key.to_user_string() if event.asset_key else 'a table'}")
+    except Exception as error:
+        cause = prepared.explain(error)
+        if cause is error:
+            raise
+        raise cause from error
 
 
 def _events(

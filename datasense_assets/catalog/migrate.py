@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-HEAD = "0002"
+HEAD = "0006"
 SCHEMA = "datasense"
 _LOCK_KEY = 0x6461746173656E73  # "datasens" in ASCII, as one bigint
 # PostgreSQL looks first in the schema that is named as the user. For a user called `datasense` that is the catalog's,

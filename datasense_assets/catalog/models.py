@@ -115,7 +115,10 @@ class Choice(Frozen):
 
 
 class SourceColumn(Frozen):
-    """A column of a loaded table: `name` in Postgres, `key` at the source, `label` for people."""
+    """A column of a loaded table: `name` in Postgres, `key` at the source, `label` for people.
+
+    `current`: the source has it now; one that it no longer has stays, without new values.
+    """
 
     name: str
     key: str
@@ -125,6 +128,7 @@ class SourceColumn(Frozen):
     labels: dict[str, str] = Field(default_factory=dict)
     choices: tuple[Choice, ...] = ()
     personal: bool = False
+    current: bool = True
 
 
 class SourceTable(Frozen):

@@ -48,7 +48,8 @@ class SnapshotScope:
 
 _COLUMNS = """
 SELECT json_agg(json_build_object('name', c.name, 'key', c.key, 'label', c.label, 'type', c.type,
-           'position', c.position, 'labels', c.labels, 'choices', c.choices, 'personal', c.personal)
+           'position', c.position, 'labels', c.labels, 'choices', c.choices, 'personal', c.personal,
+           'current', c.current)
        ORDER BY c.position, c.name COLLATE "C")
 FROM datasense.source_columns c WHERE c.table_id = t.id
 """

@@ -111,6 +111,7 @@ source_columns = Table(
     Column("position", Integer),
     Column("choices", JSONB),
     Column("personal", Boolean),
+    Column("current", Boolean),
 )
 
 credentials = Table(
@@ -199,6 +200,7 @@ table_status = Table(
     _time("loaded_at"),
     _time("changed_at"),
     _text("run_id"),
+    _text("load_id"),
 )
 
 recipe_status = Table(
@@ -229,6 +231,9 @@ schema_changes = Table(
     _text("column_name"),
     _text("old_type"),
     _text("new_type"),
+    _text("old_label"),
+    _text("new_label"),
+    Column("affects", JSONB),
 )
 
 pauses = Table(

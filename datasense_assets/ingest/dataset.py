@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import dlt
 import pyarrow as pa
@@ -37,6 +37,8 @@ from datasense_assets.warehouse.organizations import STAGING_LAYOUT, WarehouseTa
 
 LOADED_AT = "_ds_loaded_at"
 Strategy = Literal["upsert", "mirror"]
+Guard = Callable[[str], list[str]]
+"""From a table's name to SQL statements that fail where its merge must not be done."""
 
 _CONFIG: dict[str, Any] = {
     "runtime": {"dlthub_telemetry": False, "log_level": "ERROR"},
@@ -92,6 +94,16 @@ def _isolate() -> None:
 def staging_schema(schema: str) -> str:
     """The schema where loads are staged; no organisation's own schema can have this name (they begin with `org_`)."""
     return STAGING_LAYOUT % schema
+
+
+def lock_dataset(connection: Connection, schema: str) -> None:
+    """Let no other process change how the organisation's tables look until the transaction ends; make both schemas."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"datasense.dataset.{schema}",))
+    for name in (schema, staging_schema(schema)):
+        # IF NOT EXISTS alone would ask for the right to create schemas even where it is there
+        row = connection.execute("SELECT to_regnamespace(quote_ident(%s))::text", (name,)).fetchone()
+        if row is None or row[0] is None:
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(name)))
 
 
 def dlt_tables(connection: Connection, schema: str, staging: str) -> None:
@@ -157,13 +169,27 @@ class _ConflictJob(SqlMergeFollowupJob):
         ]
 
 
-class _ClientWithoutMerge(PostgresClient):
+class _GuardedClient(PostgresClient):
+    """dlt's client, whose merges begin with the guard of the load: in the merge's own transaction."""
+
+    guard: ClassVar[Guard]
+    merge_job: ClassVar[type[SqlMergeFollowupJob]] = SqlMergeFollowupJob
+
     def _create_merge_followup_jobs(self, table_chain: Sequence[PreparedTableSchema]) -> list[FollowupJobRequest]:
-        return [_ConflictJob.from_table_chain(table_chain, self.sql_client)]
+        statements = type(self).guard(str(table_chain[0]["name"]))
+
+        class Guarded(self.merge_job):  # type: ignore[name-defined, misc]  # the class differs by server
+            @classmethod
+            def _gen_table_setup_clauses(cls, *_: Any) -> list[str]:
+                return statements
+
+        return [Guarded.from_table_chain(table_chain, self.sql_client)]
 
 
-class _PostgresWithoutMerge(postgres):
-    """dlt's own destination, known to it by the same name, for a server that has no MERGE."""
+class _GuardedPostgres(postgres):
+    """dlt's own destination, known to it by the same name, with a client of ours."""
+
+    our_client: type[_GuardedClient]
 
     @property
     def destination_type(self) -> str:
@@ -171,13 +197,14 @@ class _PostgresWithoutMerge(postgres):
 
     @property
     def client_class(self) -> type[PostgresClient]:
-        return _ClientWithoutMerge
+        return self.our_client
 
 
-def build_pipeline(name: str, folder: Path, target: WarehouseTarget, server_version: int) -> dlt.Pipeline:
+def build_pipeline(name: str, folder: Path, target: WarehouseTarget, server_version: int, guard: Guard) -> dlt.Pipeline:
     """A pipeline of that (stable) name in a folder of its own, logged in as the organisation's role.
 
-    `server_version` is the warehouse's, as libpq counts (140005 is 14.5).
+    `server_version` is the warehouse's, as libpq counts (140005 is 14.5); `guard` gives the statements at the head of a
+    table's merge, and fails it by failing in the same transaction.
     """
     _isolate()
     credentials = PostgresCredentials()
@@ -185,13 +212,14 @@ def build_pipeline(name: str, folder: Path, target: WarehouseTarget, server_vers
     credentials.username, credentials.password = target.user, target.password.get_secret_value()
     credentials.connect_timeout = 15
     credentials.query = dict(target.options)
-    kind = postgres if server_version >= MERGE_SINCE else _PostgresWithoutMerge
-    destination = kind(
+    destination = _GuardedPostgres(
         credentials=credentials,
         create_indexes=False,
         staging_dataset_name_layout=STAGING_LAYOUT,
         enable_dataset_name_normalization=False,
     )
+    merge_job = SqlMergeFollowupJob if server_version >= MERGE_SINCE else _ConflictJob
+    destination.our_client = type("Client", (_GuardedClient,), {"guard": staticmethod(guard), "merge_job": merge_job})
     return dlt.pipeline(name, pipelines_dir=str(folder), destination=destination, dataset_name=target.schema)
 
 

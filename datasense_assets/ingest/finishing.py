@@ -17,15 +17,18 @@ from datasense_assets.catalog.models import Deletes, SourceColumn
 from datasense_assets.catalog.state import (
     SchemaChange,
     advance_cursor,
+    check_fence,
     read_table_status,
     record_load,
     record_schema_changes,
     replace_columns,
 )
-from datasense_assets.ingest import settle
+from datasense_assets.ingest import claims, settle
 from datasense_assets.ingest.dataset import prune_dlt_tables, staging_schema
-from datasense_assets.ingest.prepared import LoadMismatch, PreparedLoad, TableLoad, same_shape
+from datasense_assets.ingest.errors import not_exact
+from datasense_assets.ingest.prepared import PreparedLoad, TableLoad, same_shape
 from datasense_assets.ingest.report import TableReport
+from datasense_assets.ingest.schema import count_rows
 from datasense_assets.ingest.windows import live_partitions, partition_key
 
 if TYPE_CHECKING:
@@ -60,13 +63,19 @@ def finish_load(sync: Sync, prepared: PreparedLoad) -> list[TableReport]:
         ]
         if sync.plan.window is None or not sync.connector.has_history:
             _move_cursor(sync, prepared, outcomes[0].rows_deleted, catalog)
+<<<<<<< HEAD
     prepared.kept.drop()
+=======
+        else:
+            check_fence(catalog, prepared.top.table.id, sync.fence)
+>>>>>>> c812845 (Let the warehouse itself refuse a load that is no longer the last one to have begun)
     return reports
 
 
 def _settle(sync: Sync, prepared: PreparedLoad, connection: Connection) -> list[_Outcome]:
     schema = sync.target.schema
     outcomes = [_Outcome() for _ in prepared.tables]
+    claims.write(connection, prepared.claim)
     if prepared.needs_load:
         _check_exact(prepared, connection, schema)
     if prepared.mirror:
@@ -80,29 +89,22 @@ def _settle(sync: Sync, prepared: PreparedLoad, connection: Connection) -> list[
         outcomes[0].rows_deleted += _settle_deletes(sync, prepared, connection)
     _store_rejected(prepared, connection, schema)
     for each, outcome in zip(prepared.tables, outcomes, strict=True):
-        outcome.row_count = settle.count_rows(connection, schema, each.warehouse_table)
+        outcome.row_count = count_rows(connection, schema, each.warehouse_table)
         if prepared.needs_load:
             outcome.rows_loaded = settle.count_loaded(connection, schema, each.warehouse_table, prepared.loaded_at)
         outcome.preview = settle.preview(connection, schema, each.warehouse_table, each.plan.columns)
     if prepared.mirror and outcomes[0].row_count != prepared.top.expected:
-        raise _not_exact(prepared.top)
+        raise not_exact(prepared.top.warehouse_table, prepared.top.expected)
     if prepared.needs_load:
         prune_dlt_tables(connection, schema)
     return outcomes
 
 
 def _check_exact(prepared: PreparedLoad, connection: Connection, schema: str) -> None:
-    """A run that has lost its lease may have staged over ours: believe the load only if its rows are all there."""
+    """A run that has lost its lease may have staged over ours: what is deleted next goes by the rows staged."""
     for each in prepared.tables:
         if each.expected and settle.count_staged(connection, schema, each.warehouse_table) != each.expected:
-            raise _not_exact(each)
-
-
-def _not_exact(load: TableLoad) -> LoadMismatch:
-    return LoadMismatch(
-        f"{load.warehouse_table} does not hold the {load.expected} rows that were read.",
-        advice="Another run wrote at the same time; run the sync again.",
-    )
+            raise not_exact(each.warehouse_table, each.expected)
 
 
 def _settle_repeats(prepared: PreparedLoad, connection: Connection, schema: str, outcomes: list[_Outcome]) -> None:
@@ -157,7 +159,7 @@ def _delete_by_sweep(sync: Sync, prepared: PreparedLoad, connection: Connection,
     there = sync.connector.count(top.table.resource)
     if there is None:
         return 0
-    count = settle.count_live if how is Deletes.MARK else settle.count_rows
+    count = settle.count_live if how is Deletes.MARK else count_rows
     if there >= count(connection, schema, top.warehouse_table):
         return 0
     listed = settle.list_row_ids(connection, schema, top.warehouse_table, sync.connector.row_ids(top.table.resource))
@@ -196,6 +198,7 @@ def _record(
         content_hash=prepared.content_hash if top else None,
         changed=changed,
         fresh_as_of=prepared.loaded_at if prepared.request.window is None else None,
+        load_id=prepared.claim.load_id if top else None,
     )
     first_partition, last_partition = _partitions(sync, prepared)
     return TableReport(

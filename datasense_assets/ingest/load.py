@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,21 +27,14 @@ from datasense_assets.catalog.state import (
 )
 from datasense_assets.connectors.base import Connector, ReadRequest, TableInfo
 from datasense_assets.connectors.errors import BadConfig, BadData
+from datasense_assets.ingest import claims
 from datasense_assets.ingest.boundary import Boundary
-from datasense_assets.ingest.dataset import LoadedTable, build_pipeline, build_source
+from datasense_assets.ingest.dataset import Guard, LoadedTable, build_pipeline, build_source
+from datasense_assets.ingest.errors import LoadMismatch, WindowRefused, source_error
 from datasense_assets.ingest.finishing import finish_load
 from datasense_assets.ingest.keeping import KeptPages, request_key
 from datasense_assets.ingest.planning import declared_types, plan_columns
-from datasense_assets.ingest.prepared import (
-    LoadMismatch,
-    PreparedLoad,
-    TableLoad,
-    TablePath,
-    WindowRefused,
-    content_hash,
-    same_shape,
-    source_error,
-)
+from datasense_assets.ingest.prepared import PreparedLoad, TableLoad, TablePath, content_hash, same_shape
 from datasense_assets.ingest.reading import copy_stats, discovered, read_pages, stats_since
 from datasense_assets.ingest.report import SyncPlan, TableReport
 from datasense_assets.ingest.rows import typed_rows
@@ -119,18 +113,24 @@ class Sync:
         infos = {info.path: info for info in self.connector.describe(table.resource)}
         if () not in infos:
             raise BadData(f"{table.slug} has no description.", advice="Check that the resource still exists.")
-        with self.catalog.begin() as connection:
-            cursor = read_cursor(connection, table.id)
-            status = read_table_status(connection, table.id)
-            known = self._known_tables(upsert_tables(connection, self.plan.source.id, discovered(infos)), table)
+        claim = claims.Claim(self.target.schema, self.warehouse_table(table), uuid.uuid4().hex)
         with self.target.connect() as warehouse:
             server_version = warehouse.info.server_version
+            written_by = claims.begin(warehouse, claim)
+            warehouse.commit()
+            # the catalog is read after the table was taken: what another load writes there from now on is refused
+            with self.catalog.begin() as connection:
+                cursor = read_cursor(connection, table.id)
+                status = read_table_status(connection, table.id)
+                known = self._known_tables(upsert_tables(connection, self.plan.source.id, discovered(infos)), table)
             usable = self._is_intact(warehouse, known, status)
             request = self._request(table, cursor if usable else None)
             kept = self._kept(table, request, infos)
             if self.connector.has_history:
                 kept.look(warehouse)
-        boundary = Boundary(cursor.boundary if cursor is not None and request.cursor is not None else {})
+        # else a load died after it wrote: its rows may be newer than what the catalog remembers of them
+        recorded = status is not None and status.load_id is not None and written_by == status.load_id
+        boundary = Boundary(cursor.boundary if recorded and cursor is not None and request.cursor is not None else {})
         declared = {path: declared_types(known.get(path), info) for path, info in infos.items()}
         read = read_pages(self.connector, request, table.slug, declared, folder, boundary, self._progress, kept)
         scratches = read.scratches
@@ -146,11 +146,11 @@ class Sync:
         whole = None if self.connector.has_history else content_hash(tables)
         needs_load = any(each.expected for each in tables)
         if mirror or not self.connector.has_history:
-            same = usable and status is not None and status.content_hash == whole and same_shape(tables)
+            same = usable and recorded and status is not None and status.content_hash == whole and same_shape(tables)
             needs_load = needs_load and not (same and not self.plan.full)
         prepared = PreparedLoad(
-            pipeline=self._pipeline(folder, server_version),
-            dlt_source=None,  # type: ignore[arg-type]  # made below: its resources need the prepared load
+            pipeline=None,  # type: ignore[arg-type]  # made below: they need the prepared load
+            dlt_source=None,  # type: ignore[arg-type]
             tables=tables,
             needs_load=needs_load,
             mirror=mirror,
@@ -171,7 +171,10 @@ class Sync:
             ],
             loaded_at=now,
             kept=kept,
+            claim=claim,
+            target=self.target,
         )
+        prepared.pipeline = self._pipeline(folder, server_version, prepared.guard)
         prepared.dlt_source = build_source(
             f"source_{self.plan.source.id}_table_{table.id}",
             [self._loaded_table(prepared, each) for each in tables],
@@ -182,7 +185,7 @@ class Sync:
         """Put the rest right and record the load: the warehouse first, then the catalog, with the cursor last.
 
         Raises:
-            FenceLost: another run has taken the source; nothing is recorded, and what was merged stays exact.
+            FenceLost: another run has taken the source; nothing is recorded, nor anything written.
             LoadMismatch: the warehouse does not hold what was read.
         """
         return finish_load(self, prepared)
@@ -191,6 +194,7 @@ class Sync:
         """Make and widen the load's tables, once.
 
         Raises:
+            FenceLost: another load of the table has begun since.
             BadConfig: something in the warehouse stands in the way, such as a view over a column that must widen.
         """
         if prepared.ensured:
@@ -198,6 +202,7 @@ class Sync:
         shapes = [self.shape_of(each) for each in prepared.tables]
         try:
             with self.target.connect() as connection:
+                claims.write(connection, prepared.claim)
                 ensure_tables(connection, self.target.schema, shapes)
         except (pg_errors.FeatureNotSupported, pg_errors.DependentObjectsStillExist) as error:
             raise BadConfig(
@@ -299,9 +304,9 @@ class Sync:
                 tables.append(load)
         return tables
 
-    def _pipeline(self, folder: Path, server_version: int) -> Pipeline:
+    def _pipeline(self, folder: Path, server_version: int, guard: Guard) -> Pipeline:
         name = f"{identifier(self.plan.org.slug)}_{identifier(self.plan.source.slug)}"
-        return build_pipeline(name, folder / "dlt", self.target, server_version)
+        return build_pipeline(name, folder / "dlt", self.target, server_version, guard)
 
     def _loaded_table(self, prepared: PreparedLoad, load: TableLoad) -> LoadedTable:
         def rows() -> Iterator[pa.Table]:

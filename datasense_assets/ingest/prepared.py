@@ -9,32 +9,28 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from datasense_assets.catalog.models import SourceTable
-from datasense_assets.catalog.state import CursorRow, TableStatus
+from datasense_assets.catalog.state import CursorRow, FenceLost, TableStatus
 from datasense_assets.connectors.base import ReadRequest, ReadStats, Rejected, TableInfo
+<<<<<<< HEAD
 from datasense_assets.connectors.errors import BadConfig, SourceError
 from datasense_assets.ingest.keeping import KeptPages
+=======
+from datasense_assets.ingest import claims
+from datasense_assets.ingest.dataset import staging_schema
+from datasense_assets.ingest.errors import not_exact, source_error
+>>>>>>> c812845 (Let the warehouse itself refuse a load that is no longer the last one to have begun)
 from datasense_assets.ingest.planning import ColumnPlan
-from datasense_assets.ingest.schema import PG_TYPES
+from datasense_assets.ingest.schema import PG_TYPES, count_rows
 from datasense_assets.ingest.scratch import TableScratch
 
 if TYPE_CHECKING:
     from dlt import Pipeline
     from dlt.extract import DltSource
 
+    from datasense_assets.warehouse.organizations import WarehouseTarget
+
 TablePath = tuple[str, ...]
 """Names of the repeat groups down to a table; () is the top table."""
-
-
-class WindowRefused(BadConfig):
-    """A past partition was asked for of a source that has no history."""
-
-    kind = "window_refused"
-
-
-class LoadMismatch(SourceError):
-    """The warehouse does not hold what was loaded: another run wrote at the same time. Trying again mends it."""
-
-    kind = "load_not_exact"
 
 
 @dataclass
@@ -88,7 +84,12 @@ class PreparedLoad:
     stats: ReadStats
     notes: list[str]
     loaded_at: datetime
+<<<<<<< HEAD
     kept: KeptPages
+=======
+    claim: claims.Claim
+    target: WarehouseTarget
+>>>>>>> c812845 (Let the warehouse itself refuse a load that is no longer the last one to have begun)
     ensured: bool = False
 
     @property
@@ -101,26 +102,36 @@ class PreparedLoad:
 
         Raises:
             SourceError: as raised under dlt; its own wrapping is taken off.
+            FenceLost: another load of the table has begun since.
         """
         if not self.needs_load:
             return None
         try:
             return self.pipeline.run(self.dlt_source)
         except Exception as error:
-            cause = source_error(error)
-            if cause is not None and cause is not error:
-                raise cause from error
-            raise
+            cause = self.explain(error)
+            if cause is error:
+                raise
+            raise cause from error
 
+    def explain(self, error: Exception) -> Exception:
+        """What a failed run of the pipeline comes down to; the error itself where nothing more is known."""
+        cause = source_error(error)
+        if cause is not None:
+            return cause
+        with self.target.connect() as connection:
+            if not claims.is_held(connection, self.claim):
+                return FenceLost(f"table {self.claim.table} was taken over by another load")
+            staging = staging_schema(self.target.schema)
+            for each in self.tables if self.ensured else ():
+                if each.expected and count_rows(connection, staging, each.warehouse_table) != each.expected:
+                    return not_exact(each.warehouse_table, each.expected)
+        return error
 
-def source_error(error: BaseException) -> SourceError | None:
-    """The `SourceError` that an error of dlt's (or of anything) was caused by, if one was."""
-    current: BaseException | None = error
-    for _ in range(20):
-        if current is None or isinstance(current, SourceError):
-            return current
-        current = current.__cause__ or current.__context__
-    return None
+    def guard(self, table: str) -> list[str]:
+        """SQL at the head of a table's merge: see `claims.guard`."""
+        load = next(each for each in self.tables if each.warehouse_table == table)
+        return claims.guard(self.claim, table, load.expected)
 
 
 def same_shape(tables: list[TableLoad]) -> bool:

@@ -14,7 +14,8 @@ from psycopg import Connection, sql
 from datasense_assets.catalog.models import ColumnType as T
 from datasense_assets.catalog.models import SourceColumn
 from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
-from datasense_assets.ingest.dataset import LOADED_AT, dlt_tables, staging_schema
+from datasense_assets.ingest.dataset import LOADED_AT, dlt_tables, lock_dataset, staging_schema
+from datasense_assets.ingest.errors import LoadMismatch
 
 DELETED_AT = "_ds_deleted_at"
 PG_TYPES: dict[T, str] = {
@@ -86,6 +87,13 @@ def has_wide_integers(connection: Connection, schema: str, table: str, column: s
     return bool(_one(connection, query.format(*parts, c=sql.Identifier(column), w=_WIDEST_EXACT_INTEGER)))
 
 
+def count_rows(connection: Connection, schema: str, table: str) -> int:
+    """Rows in the table."""
+    query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table))
+    row = connection.execute(query).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def _one(connection: Connection, query: sql.Composed) -> object:
     row = connection.execute(query).fetchone()
     return None if row is None else row[0]
@@ -97,11 +105,7 @@ def ensure_tables(connection: Connection, schema: str, shapes: Sequence[TableSha
     A column is added, or its type altered with its data kept; none is dropped. Safe to call from several processes.
     """
     staging = staging_schema(schema)
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"datasense.dataset.{schema}",))
-    for name in (schema, staging):
-        # IF NOT EXISTS alone would ask for the right to create schemas even where it is there
-        if not _one(connection, sql.SQL("SELECT to_regnamespace(quote_ident({}))::text").format(name)):
-            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(name)))
+    lock_dataset(connection, schema)
     dlt_tables(connection, schema, staging)
     for shape in shapes:
         _ensure_target(connection, schema, shape)
@@ -141,20 +145,34 @@ def _alter(connection: Connection, table: sql.Identifier, found: Mapping[str, st
             actions.append(sql.SQL("ADD COLUMN {} {}").format(column, sql.SQL(pg_type)))
         elif found[name] != pg_type:
             using = _conversion(column, found[name], pg_type)
+            if using is None:
+                _refuse_values(connection, table, column, found[name], pg_type)
+                using = sql.SQL("NULL::{}").format(sql.SQL(pg_type))
             actions.append(sql.SQL("ALTER COLUMN {} TYPE {} USING {}").format(column, sql.SQL(pg_type), using))
     if actions:
         connection.execute(sql.SQL("ALTER TABLE {} {}").format(table, sql.SQL(", ").join(actions)))
 
 
-def _conversion(column: sql.Identifier, old: str, new: str) -> sql.Composed:
+def _conversion(column: sql.Identifier, old: str, new: str) -> sql.Composed | None:
     if new == PG_TYPES[T.TEXT] and old == PG_TYPES[T.DATETIME]:
         # plain ::text would follow the session's time zone and date style
         iso = sql.Literal('YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         return sql.SQL("to_char({} AT TIME ZONE 'UTC', {})").format(column, iso)
-    if new == PG_TYPES[T.TEXT] or {old, new} <= {PG_TYPES[T.INTEGER], PG_TYPES[T.NUMBER]}:
+    if new == PG_TYPES[T.TEXT] and old == PG_TYPES[T.DATE]:
+        return sql.SQL("to_char({}, 'YYYY-MM-DD')").format(column)
+    if new == PG_TYPES[T.TEXT] or (old, new) == (PG_TYPES[T.INTEGER], PG_TYPES[T.NUMBER]):
         return sql.SQL("{}::{}").format(column, sql.SQL(new))
-    # only a column without any value goes from one of these types to another
-    return sql.SQL("NULL::{}").format(sql.SQL(new))
+    return None
+
+
+def _refuse_values(connection: Connection, table: sql.Identifier, column: sql.Identifier, old: str, new: str) -> None:
+    """Only a column without any value goes from one of these types to another; none is thrown away to do it."""
+    query = sql.SQL("SELECT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)").format(table, column)
+    if _one(connection, query):
+        raise LoadMismatch(
+            f"Column {column.as_string()} of {table.as_string()} is {old} and holds values; it cannot become {new}.",
+            advice="It was changed while this load went on; run the sync again.",
+        )
 
 
 def _comment(connection: Connection, schema: str, shape: TableShape) -> None:

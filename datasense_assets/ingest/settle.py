@@ -15,17 +15,12 @@ from psycopg import Connection, sql
 from datasense_assets.catalog.models import Deletes, SourceColumn, bounded_name
 from datasense_assets.connectors.base import PARENT_ID, ROW_ID, Rejected
 from datasense_assets.ingest.dataset import LOADED_AT, staging_schema
-from datasense_assets.ingest.schema import DELETED_AT, existing_types
+from datasense_assets.ingest.schema import DELETED_AT, count_rows, existing_types
 
 PREVIEW_ROWS = 10
 MASK = "•••"
 _ROW_ID, _PARENT_ID = sql.Identifier(ROW_ID), sql.Identifier(PARENT_ID)
 _DELETED_AT = sql.Identifier(DELETED_AT)
-
-
-def count_rows(connection: Connection, schema: str, table: str) -> int:
-    """Rows in the table."""
-    return _number(connection, sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table)))
 
 
 def count_live(connection: Connection, schema: str, table: str) -> int:
@@ -41,7 +36,8 @@ def count_loaded(connection: Connection, schema: str, table: str, loaded_at: dat
 
 
 def count_staged(connection: Connection, schema: str, table: str) -> int:
-    """Rows that the last load brought for the table."""
+    """Rows that the last load brought for the table; nobody can stage others until the transaction ends."""
+    connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.Identifier(staging_schema(schema), table)))
     return count_rows(connection, staging_schema(schema), table)
 
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -13,9 +14,10 @@ import pytest
 
 from datasense_assets.catalog.models import Organization, Source
 from datasense_assets.catalog.state import FenceLost
+from datasense_assets.connectors.base import Window
 from datasense_assets.ingest import finishing
 from datasense_assets.ingest.load import LoadMismatch, Sync
-from datasense_assets_tests.ingest.conftest import FakeSource, World, at
+from datasense_assets_tests.ingest.conftest import START, FakeSource, World, at
 
 
 def forms(count: int) -> FakeSource:
@@ -102,6 +104,62 @@ def test_a_run_that_lost_its_lease_records_nothing(world: World, org: Organizati
     assert status[0] == (1, 3)
     world.sync(org, source, fake, fence=6)
     assert len(world.rows("org_acme.forms__visits")) == 5
+
+
+KINDS = pytest.mark.parametrize("history", [True, False], ids=["upsert", "mirror"])
+
+
+@KINDS
+@pytest.mark.parametrize("paused", ["before it wrote", "before its merge"])
+def test_a_paused_worker_changes_nothing_with_what_it_read_before(
+    world: World, org: Organization, history: bool, paused: str
+) -> None:
+    source, fake = world.source(org), forms(3)
+    fake.history = history
+    world.sync(org, source, fake, fence=5)
+    fake.rows["visits"][2]["n"] = "50"
+    with world.open(org, source, fake, fence=6) as stale:
+        old = stale.prepare(world.tables(source)["visits"])
+        if paused == "before its merge":
+            stale.ensure(old)
+        fake.rows["visits"][2]["n"] = "more"
+        world.sync(org, source, fake, fence=7)
+        with pytest.raises(FenceLost):
+            old.run()
+        with pytest.raises((FenceLost, RuntimeError)):
+            stale.finish(old)
+    assert [n for (n,) in world.rows("org_acme.forms__visits", "n")] == ["0", "1", "more"]
+    assert world.sync(org, source, fake, fence=8).rows_loaded == 0
+
+
+@KINDS
+def test_what_a_load_wrote_before_it_died_is_not_taken_for_what_the_catalog_remembers(
+    world: World, org: Organization, history: bool
+) -> None:
+    source, fake = world.source(org), forms(3)
+    fake.history = history
+    world.sync(org, source, fake)
+    fake.rows["visits"][2]["n"] = "50"
+    with world.open(org, source, fake) as died:
+        died.prepare(world.tables(source)["visits"]).run()
+    fake.rows["visits"][2]["n"] = "2"
+    world.sync(org, source, fake)
+    assert [n for (n,) in world.rows("org_acme.forms__visits", "n")] == [0, 1, 2]
+
+
+def test_a_paused_backfill_records_nothing(world: World, org: Organization) -> None:
+    source, fake = world.source(org), forms(3)
+    window = Window(START, START + timedelta(hours=1))
+    with world.open(org, source, fake, window=window, fence=5) as stale:
+        old = stale.prepare(world.tables(source)["visits"])
+        old.run()
+        world.execute(
+            "INSERT INTO datasense.leases (source_id, owner, fence, expires_at) "
+            f"VALUES ({source.id}, 'another run', 6, now() + interval '1 minute')"
+        )
+        with pytest.raises(FenceLost):
+            stale.finish(old)
+    assert world.rows("datasense.table_status", "loaded_at", "table_id")[0] == (None,)
 
 
 def test_another_run_writing_to_the_staging_table_is_noticed(world: World, org: Organization) -> None:

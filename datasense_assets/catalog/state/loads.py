@@ -30,13 +30,17 @@ class CursorRow:
 
 @dataclass(frozen=True)
 class TableStatus:
-    """What is known of a table's data; times are None and `data_version` 0 until its first load."""
+    """What is known of a table's data; times are None and `data_version` 0 until its first load.
+
+    `load_id`: the load that this is of; the warehouse names another one where a load has written and not recorded it.
+    """
 
     data_version: int
     content_hash: str | None
     row_count: int | None
     fresh_as_of: datetime | None
     loaded_at: datetime | None
+    load_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,7 @@ def advance_cursor(
         FenceLost: the source's lease, or the cursor itself, carries a higher fence than ours.
 
     """
-    # Locking the lease row makes a run that is about to take the source over wait until this transaction ends.
-    held = connection.execute(
-        select(leases.c.fence)
-        .join(source_tables, source_tables.c.source_id == leases.c.source_id)
-        .where(source_tables.c.id == table_id)
-        .with_for_update(read=True, of=leases)
-    ).scalar()
-    if held is not None and held > fence:
-        raise FenceLost(f"the source of table {table_id} was taken by another run (fence {held}, ours {fence})")
+    check_fence(connection, table_id, fence)
     row = {"value": value, "boundary": dict(boundary), "fence": fence, "updated_at": func.now()}
     # The returned row tells, not the row count: a driver may not know that of an insert.
     moved = connection.execute(
@@ -85,6 +81,24 @@ def advance_cursor(
         raise FenceLost(f"the cursor of table {table_id} was moved by a later run (our fence is {fence})")
 
 
+def check_fence(connection: Connection, table_id: int, fence: int) -> None:
+    """Do nothing while no other run has taken the table's source; none can until this transaction ends.
+
+    Raises:
+        FenceLost: the source's lease carries a higher fence than ours.
+
+    """
+    # Locking the lease row makes a run that is about to take the source over wait until this transaction ends.
+    held = connection.execute(
+        select(leases.c.fence)
+        .join(source_tables, source_tables.c.source_id == leases.c.source_id)
+        .where(source_tables.c.id == table_id)
+        .with_for_update(read=True, of=leases)
+    ).scalar()
+    if held is not None and held > fence:
+        raise FenceLost(f"the source of table {table_id} was taken by another run (fence {held}, ours {fence})")
+
+
 def read_table_status(connection: Connection, table_id: int) -> TableStatus | None:
     """What is known of the table's data; None when there is no such table."""
     row = connection.execute(
@@ -94,6 +108,7 @@ def read_table_status(connection: Connection, table_id: int) -> TableStatus | No
             table_status.c.row_count,
             table_status.c.fresh_as_of,
             table_status.c.loaded_at,
+            table_status.c.load_id,
         ).where(table_status.c.table_id == table_id)
     ).one_or_none()
     return None if row is None else TableStatus(*row)
@@ -110,12 +125,13 @@ def record_load(
     content_hash: str | None,
     changed: bool,
     fresh_as_of: datetime | None,
+    load_id: str | None = None,
 ) -> int:
     """Record a load of the table and return its data version, which grows by one when `changed`.
 
     `row_count`: rows in the table now; `rows_loaded`: rows written by this load (0 included); `rejected`: rows that
     could not be read; `content_hash`: of the whole content, for sources without history; `fresh_as_of`: the moment the
-    data is complete up to (None keeps the old one, as a backfill must).
+    data is complete up to (None keeps the old one, as a backfill must); `load_id`: as in `TableStatus`.
     """
     values: dict[str, Any] = {
         "run_id": run_id,
@@ -124,6 +140,7 @@ def record_load(
         "rejected_rows": rejected,
         "content_hash": content_hash,
         "loaded_at": func.now(),
+        "load_id": load_id,
     }
     if fresh_as_of is not None:
         values["fresh_as_of"] = func.greatest(table_status.c.fresh_as_of, fresh_as_of)
