@@ -63,12 +63,9 @@ def finish_load(sync: Sync, prepared: PreparedLoad) -> list[TableReport]:
         ]
         if sync.plan.window is None or not sync.connector.has_history:
             _move_cursor(sync, prepared, outcomes[0].rows_deleted, catalog)
-<<<<<<< HEAD
-    prepared.kept.drop()
-=======
         else:
             check_fence(catalog, prepared.top.table.id, sync.fence)
->>>>>>> c812845 (Let the warehouse itself refuse a load that is no longer the last one to have begun)
+    prepared.kept.drop()
     return reports
 
 

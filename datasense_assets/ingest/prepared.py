@@ -11,14 +11,10 @@ import pyarrow.compute as pc
 from datasense_assets.catalog.models import SourceTable
 from datasense_assets.catalog.state import CursorRow, FenceLost, TableStatus
 from datasense_assets.connectors.base import ReadRequest, ReadStats, Rejected, TableInfo
-<<<<<<< HEAD
-from datasense_assets.connectors.errors import BadConfig, SourceError
-from datasense_assets.ingest.keeping import KeptPages
-=======
 from datasense_assets.ingest import claims
 from datasense_assets.ingest.dataset import staging_schema
 from datasense_assets.ingest.errors import not_exact, source_error
->>>>>>> c812845 (Let the warehouse itself refuse a load that is no longer the last one to have begun)
+from datasense_assets.ingest.keeping import KeptPages
 from datasense_assets.ingest.planning import ColumnPlan
 from datasense_assets.ingest.schema import PG_TYPES, count_rows
 from datasense_assets.ingest.scratch import TableScratch
@@ -84,12 +80,9 @@ class PreparedLoad:
     stats: ReadStats
     notes: list[str]
     loaded_at: datetime
-<<<<<<< HEAD
     kept: KeptPages
-=======
     claim: claims.Claim
     target: WarehouseTarget
->>>>>>> c812845 (Let the warehouse itself refuse a load that is no longer the last one to have begun)
     ensured: bool = False
 
     @property
