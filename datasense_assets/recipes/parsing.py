@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.errors import CODES, Code, RecipeError, RecipeErrors, nearest
+from datasense_assets.recipes.language.checks import CHECK_MODELS, Check, TableChecks
 from datasense_assets.recipes.language.conditions import UNION_TAG
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.language.values import MAX_DEPTH
@@ -29,6 +30,24 @@ def parse(data: Any) -> Recipe:
     misspelt = {_sibling(one.path, one.suggestion) for one in found if one.code == "unknown_field" and one.suggestion}
     found = [one for one in found if one.code != "duplicate_step_id" and (one.code, one.path) not in misspelt]
     raise RecipeErrors([*found, *_duplicate_ids(data)])
+
+
+def parse_checks(data: Any) -> list[Check]:
+    """The checks of a source's table, as a list of what JSON or YAML gives.
+
+    Raises:
+        RecipeErrors: every mistake of form, with paths such as `checks[0].column`.
+
+    """
+    whole = {"checks": data}
+    if _too_deep(data):
+        raise RecipeErrors([RecipeError("invalid_value", "checks", f"is nested deeper than {MAX_DEPTH} levels.")])
+    try:
+        return TableChecks.model_validate(whole).checks
+    except ValidationError as error:
+        found = [_translate(detail, whole) for detail in error.errors(include_url=False)]
+    misspelt = {_sibling(one.path, one.suggestion) for one in found if one.code == "unknown_field" and one.suggestion}
+    raise RecipeErrors([one for one in found if (one.code, one.path) not in misspelt])
 
 
 def _sibling(path: str, name: str) -> tuple[str, str]:
@@ -172,7 +191,7 @@ def _wrong_tag(detail: ErrorDetails, location: Location, data: Any) -> RecipeErr
         return RecipeError("missing_field", path, _where((*location, field), data, "is needed here; add it."))
     tag = str((detail.get("ctx") or {}).get("tag"))
     if field == "check":
-        allowed = ["not_null", "unique", "accepted_values", "row_count"]
+        allowed = list(CHECK_MODELS)
         return RecipeError(
             "invalid_value",
             path,

@@ -9,8 +9,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from datasense_assets.catalog.models import NAME_PATTERN, InputReference, identifier
+from datasense_assets.recipes.language.checks import Checks
 from datasense_assets.recipes.language.steps import Step
-from datasense_assets.recipes.language.values import MAX_ITEMS, ColumnName, Scalar, Shape, Text
+from datasense_assets.recipes.language.values import ColumnName, Shape, Text
 
 MAX_STEPS = 100
 
@@ -36,45 +37,6 @@ class Output(Shape):
     indexes: list[Annotated[list[ColumnName], Field(min_length=1)]] = Field(default_factory=list, max_length=100)
 
 
-class CheckBase(Shape):
-    """A promise about the result. `severity` says whether breaking it fails the check or only warns."""
-
-    severity: Literal["warn", "error"] = "error"
-
-
-class NotNullCheck(CheckBase):
-    """No row has null in the column."""
-
-    check: Literal["not_null"]
-    column: ColumnName
-
-
-class UniqueCheck(CheckBase):
-    """No two rows have the same values in the columns (rows with a null among them aside)."""
-
-    check: Literal["unique"]
-    columns: list[ColumnName] = Field(min_length=1)
-
-
-class AcceptedValuesCheck(CheckBase):
-    """Every value of the column that is not null is one of these."""
-
-    check: Literal["accepted_values"]
-    column: ColumnName
-    values: list[Scalar] = Field(min_length=1, max_length=MAX_ITEMS)
-
-
-class RowCountCheck(CheckBase):
-    """The table has at least `min` and at most `max` rows."""
-
-    check: Literal["row_count"]
-    min: int = Field(default=1, ge=0)
-    max: int | None = Field(default=None, ge=0)
-
-
-Check = Annotated[NotNullCheck | UniqueCheck | AcceptedValuesCheck | RowCountCheck, Field(discriminator="check")]
-
-
 class Recipe(Shape):
     """A recipe, checked for form. Whether its columns exist and fit is `compile_recipe`'s matter.
 
@@ -88,7 +50,7 @@ class Recipe(Shape):
     inputs: dict[ColumnName, Annotated[str, AfterValidator(_reference)]] = Field(min_length=1, max_length=100)
     steps: list[Step] = Field(default_factory=list, max_length=MAX_STEPS)
     output: Output = Field(default_factory=Output)
-    checks: list[Check] = Field(default_factory=list, max_length=200)
+    checks: Checks = Field(default_factory=list)
 
     @field_validator("title")
     @classmethod

@@ -13,14 +13,9 @@ from pydantic.fields import FieldInfo
 
 from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.errors import MEANINGS
+from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.language.conditions import OPERATORS
 from datasense_assets.recipes.language.steps import STEP_MODELS
-from datasense_assets.recipes.recipe import (
-    AcceptedValuesCheck,
-    NotNullCheck,
-    RowCountCheck,
-    UniqueCheck,
-)
 
 EXAMPLE_TABLE: dict[str, ColumnType] = {
     "district": ColumnType.TEXT,
@@ -90,6 +85,16 @@ today. `is_empty` is true for null, for text with nothing but spaces and for `[]
 """
 
 
+_CHECKS = """\
+Checks are promises about the result. A source's table takes the same list in the manifest (`checks` of a table), but
+for `max_lossy_casts`. Each has a `severity`, `error` (the default) or `warn`, and may have a `name` of its own; without
+one it is named after its kind and columns. Null breaks no check but `not_null` and `condition`.
+
+A recipe's checks are run on its new table before that takes the old one's place: with an error the last good table
+stays, and what is built on it waits.
+"""
+
+
 def reference() -> str:
     """The whole reference as Markdown."""
     parts = [
@@ -108,14 +113,8 @@ def reference() -> str:
         "## Conditions",
         _CONDITIONS % _ticked(OPERATORS),
         "## Checks",
-        "Each has a `severity`, `warn` or `error` (the default).",
-        _table(
-            ("check", "fields", "holds when"),
-            [
-                (f"`{_tag(model)}`", _fields(model, {"check", "severity"}), _sentence(model))
-                for model in (NotNullCheck, UniqueCheck, AcceptedValuesCheck, RowCountCheck)
-            ],
-        ),
+        _CHECKS,
+        *(section for kind, model in CHECK_MODELS.items() for section in _check(kind, model)),
         "## Errors",
         "All mistakes are told at once, each with a code, the path in the recipe, a sentence and the nearest right "
         "name if there is one.",
@@ -129,12 +128,10 @@ def _step(op: str, model: type[BaseModel]) -> list[str]:
     return [f"### `{op}`", text, f"Fields: {_fields(model, {'op', 'id', 'note'})}.", _json(model.example)]  # type: ignore[attr-defined]
 
 
-def _sentence(model: type[BaseModel]) -> str:
-    return " ".join(inspect.cleandoc(model.__doc__ or "").split())
-
-
-def _tag(model: type[BaseModel]) -> str:
-    return str(get_args(model.model_fields["check"].annotation)[0])
+def _check(kind: str, model: type[BaseModel]) -> list[str]:
+    text = inspect.cleandoc(model.__doc__ or "")
+    fields = _fields(model, {"check", "name", "severity"})
+    return [f"### `{kind}`", text, f"Fields: {fields}.", _json(model.example)]  # type: ignore[attr-defined]
 
 
 def _fields(model: type[BaseModel], leave_out: set[str]) -> str:

@@ -23,7 +23,6 @@ from datasense_assets.catalog.models import (
 )
 from datasense_assets.recipes import Recipe, RecipeErrors, compile_recipe
 from datasense_assets.recipes.build import BuildFailed, build_recipe
-from datasense_assets.recipes.compiling.checks import check_queries
 from datasense_assets.recipes.inputs import input_table_refs
 from datasense_assets.recipes.preview import MASK, preview_step
 from datasense_assets.warehouse.reading import table_columns
@@ -258,24 +257,3 @@ def test_a_preview_that_takes_too_long_is_cut_off_and_leaves_no_limit_behind(war
     with pytest.raises(LimitExceeded):
         preview_step(warehouse, recipe, refs, limits=SessionLimits(statement_timeout=0.05))
     assert warehouse.execute("SHOW statement_timeout").fetchone() == ("0",)
-
-
-def test_checks_count_the_rows_that_break_them(warehouse: psycopg.Connection) -> None:
-    checks = [
-        {"check": "not_null", "column": "patient", "severity": "warn"},
-        {"check": "unique", "columns": ["district"]},
-        {"check": "accepted_values", "column": "district", "values": ["n"]},
-        {"check": "row_count", "min": 5},
-        {"check": "row_count", "max": 2},
-        {"check": "row_count", "max": 3},
-    ]
-    data = recipe_data("checked", [{"op": "select", "columns": ["district", "patient"]}], checks=checks)
-    build(warehouse, data)
-    recipe = Recipe.parse(data)
-    compiled = compile_recipe(recipe, input_table_refs(recipe, organization(), warehouse))
-    queries = check_queries(recipe, "org_clean_water", compiled.schema)
-    assert [warehouse.execute(query.sql).fetchall() for query in queries] == [[(n,)] for n in (1, 2, 1, 2, 1, 0)]
-    assert [(query.name, query.severity) for query in queries][:2] == [
-        ("check_1_not_null", "warn"),
-        ("check_2_unique", "error"),
-    ]

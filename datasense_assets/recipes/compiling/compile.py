@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ibis
-import ibis.expr.types as ir
 
 # The modules that register how steps compile.
 from datasense_assets.recipes.compiling import aggregate as _aggregate
@@ -23,24 +22,24 @@ from datasense_assets.recipes.compiling import tables as _tables
 from datasense_assets.recipes.compiling import texts as _texts
 from datasense_assets.recipes.compiling import values as _values
 from datasense_assets.recipes.compiling import windows as _windows
-from datasense_assets.recipes.compiling.checks import CheckQuery, check_errors
+from datasense_assets.recipes.compiling.checks import check_errors
 from datasense_assets.recipes.compiling.frame import Context, Frame
 from datasense_assets.recipes.compiling.lineage import Source, column_lineage, row_lineage
 from datasense_assets.recipes.compiling.registry import compile_step
 from datasense_assets.recipes.compiling.statement import select_statement
+from datasense_assets.recipes.compiling.stored import DELETED_AT, stored_rows
 from datasense_assets.recipes.errors import RecipeError, RecipeErrors, nearest
 from datasense_assets.recipes.language.derived import LabelValues
 from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 
-__all__ = ["COMPILER_VERSION", "CheckQuery", "Compiled", "compile_recipe"]
+__all__ = ["COMPILER_VERSION", "DELETED_AT", "Compiled", "compile_recipe"]
 _REGISTERED = (_aggregate, _columns, _derived, _reshaping, _rows, _tables, _texts, _values, _windows)
 
 COMPILER_VERSION = 4
 """Raised whenever the same recipe compiles to other SQL; part of the cache's key and of a recipe's code version."""
 
-DELETED_AT = "_ds_deleted_at"
 _CACHE_SIZE = 512
 
 
@@ -117,7 +116,7 @@ def _labels_used(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[Any]:
 
 def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None, key: str) -> Compiled:
     frame, context = _run_steps(recipe, inputs, sample)
-    context.errors.extend(_output_errors(recipe, frame))
+    context.errors.extend(_output_errors(recipe, frame, context))
     if context.errors:
         raise RecipeErrors(context.errors)
     known = {(ref.schema, ref.table): tuple(ref.columns.names) for ref in inputs.values()}
@@ -140,7 +139,7 @@ def _run_steps(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | Non
     frames: dict[str, Frame] = {}
     for alias, reference in recipe.inputs.items():
         if alias in inputs:
-            frames[alias] = _input(inputs[alias])
+            frames[alias] = Frame(stored_rows(inputs[alias]))
             continue
         message = f"The table of input {alias!r} ({reference}) does not exist yet; load or build it first."
         errors.append(RecipeError("missing_table", f"inputs.{alias}", message, nearest(alias, inputs)))
@@ -159,15 +158,7 @@ def _run_steps(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | Non
 _NOTHING = Frame(ibis.table({"_ds_unknown": "string"}, name="_ds_unknown"), frozenset({"_ds_unknown"}))
 
 
-def _input(ref: TableRef) -> Frame:
-    table: ir.Table = ibis.table(ref.columns, name=ref.table, database=ref.schema)
-    if DELETED_AT in ref.columns:
-        # A row that its source has deleted is kept to be seen, and must not be counted.
-        table = table.filter(table[DELETED_AT].isnull())
-    return Frame(table)
-
-
-def _output_errors(recipe: Recipe, frame: Frame) -> list[RecipeError]:
+def _output_errors(recipe: Recipe, frame: Frame, context: Context) -> list[RecipeError]:
     found: list[RecipeError] = []
     names = [
         (f"output.indexes[{i}][{j}]", n) for i, index in enumerate(recipe.output.indexes) for j, n in enumerate(index)
@@ -178,4 +169,6 @@ def _output_errors(recipe: Recipe, frame: Frame) -> list[RecipeError]:
             hint = f"did you mean {suggestion!r}?" if suggestion else "it has " + ", ".join(frame.names) + "."
             message = f"{path}: the result has no column {name!r} to index; {hint}"
             found.append(RecipeError("unknown_column", path, message, suggestion))
-    return found + check_errors(recipe, frame)
+    # With a step that failed, nobody knows all the casts.
+    casts = None if context.errors else {item.column for item in context.lossy}
+    return found + check_errors(recipe.checks, frame, casts=casts)
