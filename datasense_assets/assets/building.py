@@ -18,6 +18,7 @@ from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 
 if TYPE_CHECKING:
+    from datasense_assets.catalog.lineage import RecipeLineage
     from datasense_assets.recipes.build import BuildReport
 
 
@@ -36,13 +37,14 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
         read_input_versions,
         record_build,
         record_build_failure,
+        record_lineage,
     )
 
     catalog = catalog_engine()
     try:
         with catalog.connect() as connection:
             versions = read_input_versions(connection, row.id)
-        report, tables = _build(org, row)
+        report, tables, lineage = _build(org, row)
     except Exception as error:
         failure = _as_failure(row, error)
         if failure is None:
@@ -66,6 +68,7 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
             input_versions=versions,
             changed=True,
         )
+        record_lineage(connection, row.id, lineage)
     context.log.info(f"{org_schema(org.slug)}.{report.table}: {report.rows} rows")
     yield dg.MaterializeResult(
         asset_key=dg.AssetKey(list(recipe_key(org.slug, row.name))),
@@ -84,12 +87,13 @@ def _as_failure(row: RecipeRow, error: Exception) -> SourceError | None:
     return as_source_error(error)
 
 
-def _build(org: Organization, row: RecipeRow) -> tuple[BuildReport, dict[str, dg.AssetKey]]:
-    """Build, and say which asset each input's warehouse table is."""
+def _build(org: Organization, row: RecipeRow) -> tuple[BuildReport, dict[str, dg.AssetKey], RecipeLineage]:
+    """Build, and say which asset each input's warehouse table is, and what the result's columns are made of."""
     from datasense_assets.catalog.snapshot import SnapshotScope, read_snapshot
-    from datasense_assets.recipes import Recipe
+    from datasense_assets.recipes import Recipe, compile_recipe
     from datasense_assets.recipes.build import build_recipe
     from datasense_assets.recipes.inputs import input_table_refs
+    from datasense_assets.recipes.recording import compiled_lineage
     from datasense_assets.warehouse.organizations import prepare_organization
 
     recipe = Recipe.parse(row.spec)
@@ -106,7 +110,10 @@ def _build(org: Organization, row: RecipeRow) -> tuple[BuildReport, dict[str, dg
     with target.connect() as warehouse:
         inputs = input_table_refs(recipe, with_inputs, warehouse)
         report = build_recipe(warehouse, target.schema, recipe, inputs)
-    return report, {inputs[alias].table: key for alias, key in input_keys_by_alias(org, row).items() if alias in inputs}
+    tables = {inputs[alias].table: key for alias, key in input_keys_by_alias(org, row).items() if alias in inputs}
+    # Compiled a moment ago, so this comes out of the cache.
+    lineage = compiled_lineage(recipe, row.spec_hash, compile_recipe(recipe, inputs), inputs)
+    return report, tables, lineage
 
 
 def build_metadata(org: Organization, report: BuildReport, tables: Mapping[str, dg.AssetKey]) -> dict[str, Any]:

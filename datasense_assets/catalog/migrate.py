@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, text
 
-HEAD = "0006"
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD = "0007"
 SCHEMA = "datasense"
 _LOCK_KEY = 0x6461746173656E73  # "datasens" in ASCII, as one bigint
 # PostgreSQL looks first in the schema that is named as the user. For a user called `datasense` that is the catalog's,
@@ -61,7 +64,7 @@ def migrate(engine: Engine) -> list[str]:
     with _ALEMBIC, engine.begin() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         found = current_version(connection)
-        if found is not None and found > HEAD:
+        if found is not None and found != HEAD and found not in _known_versions():
             raise CatalogVersionError(
                 f"The catalog in this database is at version {found}; this program knows versions up to {HEAD}.",
                 advice="Install the release that the rest of the platform runs.",
@@ -73,15 +76,28 @@ def migrate(engine: Engine) -> list[str]:
     return applied
 
 
+def _config() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    return config
+
+
+def _known_versions() -> frozenset[str]:
+    """Every migration of this release. Their order is that of the chain, and not of the numbers."""
+    from alembic.script import ScriptDirectory
+
+    return frozenset(script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions())
+
+
 def _upgrade(connection: Connection, applied: list[str]) -> None:
     from alembic import command
-    from alembic.config import Config
 
     def note(*, step: Any, **_: Any) -> None:
         applied.extend(step.up_revision_ids)
 
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    config = _config()
     config.attributes["connection"] = connection
     config.attributes["on_version_apply"] = note
     command.upgrade(config, "head")

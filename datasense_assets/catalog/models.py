@@ -188,7 +188,8 @@ class Source(Frozen):
 
 class RecipeRow(Frozen):
     """A recipe as stored: `spec` is its JSON, already well-formed but not compiled; `spec_hash` is the catalog's
-    hash of it, to be handed to `record_build` so that the catalog knows which spec was built.
+    hash of it, to be handed to `record_build` so that the catalog knows which spec was built. `personal` names the
+    columns of its result that are made of a personal column, as far as its lineage is known.
     """
 
     id: int
@@ -196,6 +197,7 @@ class RecipeRow(Frozen):
     title: str | None = None
     spec: dict[str, Any]
     spec_hash: str = ""
+    personal: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> dict[str, str]:

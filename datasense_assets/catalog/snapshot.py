@@ -83,7 +83,9 @@ WHERE s.org_id = o.id AND (NOT :scoped OR (replace(o.slug, '-', '_'), replace(s.
 
 _RECIPES = """
 SELECT json_agg(json_build_object('id', r.id, 'name', r.name, 'title', r.title, 'spec', r.spec,
-           'spec_hash', r.spec_hash) ORDER BY r.name COLLATE "C")
+           'spec_hash', r.spec_hash, 'personal', coalesce((SELECT json_agg(c.name ORDER BY c.position)
+               FROM datasense.recipe_columns c WHERE c.recipe_id = r.id AND c.personal), '[]'::json))
+       ORDER BY r.name COLLATE "C")
 FROM datasense.recipes r
 WHERE r.org_id = o.id AND (NOT :scoped OR (replace(o.slug, '-', '_'), replace(r.name, '-', '_')) IN
     (SELECT * FROM unnest(CAST(:recipe_orgs AS text[]), CAST(:recipes AS text[]))))

@@ -149,6 +149,37 @@ recipe_inputs = Table(
     _number("built_version"),
 )
 
+recipe_lineage = Table(
+    "recipe_lineage",
+    metadata,
+    Column("recipe_id", BigInteger, primary_key=True),
+    _text("spec_hash"),
+    _time("recorded_at"),
+)
+
+recipe_columns = Table(
+    "recipe_columns",
+    metadata,
+    Column("recipe_id", BigInteger, primary_key=True),
+    Column("name", Text, primary_key=True),
+    _text("type"),
+    Column("position", Integer),
+    Column("personal", Boolean),
+)
+
+recipe_column_uses = Table(
+    "recipe_column_uses",
+    metadata,
+    _id(),
+    _number("recipe_id"),
+    _text("column_name"),
+    _text("use"),
+    _text("source_ident"),
+    _text("table_ident"),
+    _text("recipe_ident"),
+    _text("source_column"),
+)
+
 cursors = Table(
     "cursors",
     metadata,

@@ -126,7 +126,20 @@ def apply_manifests(catalog: Engine, manifests: Sequence[tuple[Path, Manifest]],
         if problems:
             raise refusal(problems)
         do = plan_apply if dry_run else apply_manifest
-        return {manifest.organization.slug: do(connection, manifest) for _, manifest in manifests}
+        plans = {manifest.organization.slug: do(connection, manifest) for _, manifest in manifests}
+        if not dry_run:
+            record_lineages(connection, plans)
+        return plans
+
+
+def record_lineages(connection: Connection, slugs: Iterable[str]) -> None:
+    """Keep what the changed recipes' columns are made of, where the columns that they read are known."""
+    for slug in slugs:
+        org = read_organization(connection, slug)
+        if org.recipes and any(table.columns for source in org.sources for table in source.tables):
+            from datasense_assets.recipes.recording import refresh_lineage
+
+            refresh_lineage(connection, org)
 
 
 def check_raw(

@@ -23,6 +23,7 @@ from datasense_assets.catalog.models import (
 from datasense_assets.recipes.compiling.compile import compile_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.errors import RecipeErrors
+from datasense_assets.recipes.preview import personal_columns
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.warehouse.reading import table_columns
@@ -137,13 +138,15 @@ def _recipe_ref(
     stored = next((row for row in organization.recipes if identifier(row.name) == ident), None)
     if connection is not None:
         columns = _real_columns(connection, schema, ident)
-        return TableRef(schema, ident, ibis.schema(columns)) if columns else None
+        personal = frozenset(stored.personal if stored is not None else ())
+        return TableRef(schema, ident, ibis.schema(columns), personal) if columns else None
     if stored is None or ident in above:
         return None
     try:
         recipe = Recipe.parse(stored.spec)
-        compiled = compile_recipe(recipe, _resolve(recipe, organization, None, schema, above))
+        inputs = _resolve(recipe, organization, None, schema, above)
+        compiled = compile_recipe(recipe, inputs)
     except RecipeErrors:
         # That recipe's own mistakes are told where it is checked; here its table is not there.
         return None
-    return TableRef(schema, ident, compiled.schema)
+    return TableRef(schema, ident, compiled.schema, personal_columns(compiled, inputs.values()))

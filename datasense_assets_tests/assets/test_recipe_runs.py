@@ -121,3 +121,28 @@ def test_an_organisation_with_a_warehouse_of_its_own_lives_there_and_nowhere_els
             rows = connection.execute("SELECT district, metres FROM org_clean_water.deep_wells ORDER BY 1").fetchall()
         assert rows == [("Ajmer", 12), ("Alwar", 7)]
         assert yard.rows("SELECT to_regclass('org_clean_water.wells__wells')") == [(None,)]
+
+
+def test_a_build_keeps_its_lineage_in_the_catalog(yard: Yard, wells: Path) -> None:
+    apply(yard, wells, DEEP, ABOVE)
+    yard.run("clean_water/wells/wells", partition=today())
+    assert yard.rows("SELECT count(*) FROM datasense.recipe_lineage") == [(0,)]
+    yard.run("clean_water/recipes/deep_wells")
+    yard.run("clean_water/recipes/above")
+    uses = yard.rows(
+        "SELECT r.name, u.column_name, u.use, coalesce(u.table_ident, u.recipe_ident), u.source_column "
+        "FROM datasense.recipe_column_uses u JOIN datasense.recipes r ON r.id = u.recipe_id WHERE u.use <> 'named'"
+    )
+    assert sorted(uses, key=str) == [
+        ("above", "district", "value", "deep_wells", "district"),
+        ("above", "metres", "value", "deep_wells", "metres"),
+        ("above", None, "sort", "deep_wells", "district"),
+        ("deep_wells", "district", "value", "wells", "district"),
+        ("deep_wells", "metres", "value", "wells", "depth"),
+        ("deep_wells", None, "group", "wells", "district"),
+    ]
+    current = yard.rows(
+        "SELECT bool_and(l.spec_hash = r.spec_hash), count(*) FROM datasense.recipe_lineage l "
+        "JOIN datasense.recipes r ON r.id = l.recipe_id"
+    )
+    assert current == [(True, 2)]

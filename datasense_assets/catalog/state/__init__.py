@@ -1,7 +1,8 @@
 """What is known of sources, tables and recipes at run time: small functions over a connection, in its transaction.
 
 `loads`: cursors and results of loads. `discovery`: tables and columns as found. `builds`: recipes. `due`: when a
-source is next. `requests`: runs that people ask for, and pauses.
+source is next. `requests`: runs that people ask for, and pauses. `lineage`: which columns recipes are made of, and what
+a change of a table would break.
 """
 
 from datasense_assets.catalog.state.builds import (
@@ -28,6 +29,12 @@ from datasense_assets.catalog.state.due import (
     mark_slot_asked,
     set_next_due,
     sources_to_replan,
+)
+from datasense_assets.catalog.state.lineage import (
+    impact_of_deleting,
+    impact_of_schema_changes,
+    read_lineage,
+    record_lineage,
 )
 from datasense_assets.catalog.state.loads import (
     CursorRow,
@@ -73,12 +80,15 @@ __all__ = [
     "advance_cursor",
     "check_fence",
     "due_sources",
+    "impact_of_deleting",
+    "impact_of_schema_changes",
     "mark_requested",
     "mark_slot_asked",
     "open_requests",
     "pause",
     "read_cursor",
     "read_input_versions",
+    "read_lineage",
     "read_request",
     "read_revision",
     "read_table_status",
@@ -86,6 +96,7 @@ __all__ = [
     "record_build",
     "record_build_failure",
     "record_discovery",
+    "record_lineage",
     "record_load",
     "record_schema_changes",
     "record_source_result",

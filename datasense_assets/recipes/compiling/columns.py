@@ -129,6 +129,8 @@ def _formula_value(step: Formula, frame: Frame, context: Context) -> ir.Value | 
         references = set(parsed.references)
         if references & frame.placeholders or (frame.is_open and references - known.keys()):
             return None
+        for name in references & known.keys():
+            context.mention(frame, name)
         return usual(parsed.compile(known))
     except FormulaErrors as errors:
         for error in errors.errors:

@@ -22,9 +22,16 @@ from datasense_assets.recipes.compiling import tables as _tables
 from datasense_assets.recipes.compiling import texts as _texts
 from datasense_assets.recipes.compiling import values as _values
 from datasense_assets.recipes.compiling import windows as _windows
-from datasense_assets.recipes.compiling.checks import check_errors
+from datasense_assets.recipes.compiling.checks import check_errors, checked_columns
 from datasense_assets.recipes.compiling.frame import Context, Frame
-from datasense_assets.recipes.compiling.lineage import Source, column_lineage, row_lineage
+from datasense_assets.recipes.compiling.lineage import (
+    RowUse,
+    Source,
+    column_lineage,
+    named_sources,
+    row_lineage,
+    row_uses,
+)
 from datasense_assets.recipes.compiling.registry import compile_step
 from datasense_assets.recipes.compiling.statement import select_statement
 from datasense_assets.recipes.compiling.stored import DELETED_AT, stored_rows
@@ -47,13 +54,16 @@ _CACHE_SIZE = 512
 class Compiled:
     """What a recipe compiles to. `lossy_casts` has (column, SQL that counts the values lost in it).
 
-    `lineage` gives the source columns of each result column, `row_lineage` those that only decide which rows there are.
+    `lineage` gives the source columns of each result column, `row_lineage` those that only decide which rows there are,
+    `row_uses` the same by how they do; `named` are those without which the recipe could not be compiled.
     """
 
     sql: str
     schema: ibis.Schema
     lineage: Mapping[str, list[Source]]
     row_lineage: list[Source]
+    row_uses: Mapping[RowUse, list[Source]]
+    named: list[Source]
     lossy_casts: list[tuple[str, str]]
     key: str
 
@@ -124,11 +134,16 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
         (item.column, select_statement(item.table.filter(item.lost).count().name("lost").as_table(), known))
         for item in context.lossy
     ]
+    uses = row_uses(frame.table)
+    kept = {name for index in recipe.output.indexes for name in index} | checked_columns(recipe.checks)
+    mentions = context.mentions | {(frame.table.op(), name) for name in kept}
     return Compiled(
         sql=select_statement(frame.table, known),
         schema=frame.table.schema(),
         lineage=column_lineage(frame.table),
-        row_lineage=row_lineage(frame.table),
+        row_lineage=row_lineage(uses),
+        row_uses=uses,
+        named=named_sources(mentions),
         lossy_casts=counts,
         key=key,
     )

@@ -100,6 +100,8 @@ def _labels(step: LabelValues, context: Context) -> dict[str, str] | None:
     if source is None or source.is_open:
         return None
     found = context.choice_labels.get(alias, {})
+    if source.has(column):
+        context.mention(source, column)
     if column in found:
         return dict(found[column])
     if not source.has(column):

@@ -13,6 +13,7 @@ import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import POSTGRES_NAME_BYTES
 from datasense_assets.recipes.compiling.kinds import kind_of, to_kind
+from datasense_assets.recipes.compiling.lineage import Mention
 from datasense_assets.recipes.errors import Code, RecipeError, nearest
 
 
@@ -73,7 +74,7 @@ class Lossy:
 class Context:
     """What a step may look at besides its frame: the other inputs, and the labels of their choices by alias and column.
 
-    It collects errors and lossy casts.
+    It collects errors, lossy casts and the columns that steps name.
     """
 
     inputs: Mapping[str, Frame]
@@ -83,6 +84,7 @@ class Context:
     index: int = 0
     label: str = ""
     choice_labels: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    mentions: set[Mention] = field(default_factory=set)
 
     def error(self, code: Code, path: str, message: str, suggestion: str | None = None) -> None:
         """Reports a mistake at `path` within the current step; the step's number and name go before the message."""
@@ -95,10 +97,15 @@ class Context:
         if name in frame.placeholders:
             return None
         if name in frame.table.columns:
+            self.mention(frame, name)
             return frame.table[name]
         if not frame.is_open:
             self.unknown_column(frame, name, path, side=side)
         return None
+
+    def mention(self, frame: Frame, name: str) -> None:
+        """Notes that the step names a column of the frame."""
+        self.mentions.add((frame.table.op(), name))
 
     def unknown_column(self, frame: Frame, name: str, path: str, *, side: str = "") -> None:
         """Reports a column that is not there."""

@@ -7,13 +7,19 @@ order) is listed apart. Ten thousand times faster than parsing the SQL again; a 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 Source = tuple[str, str]
 """Name of a table and of a column in it."""
+
+RowUse = Literal["filter", "join", "group", "sort", "expand"]
+"""How a column decides which rows there are, or their order; `expand` is of lists that become rows."""
+
+Mention = tuple[ops.Relation, str]
+"""A table as it stands between two steps, and a column of it that a step names."""
 _Point = tuple[ops.Relation, str]
 
 
@@ -76,25 +82,36 @@ def column_lineage(table: ir.Table) -> dict[str, list[Source]]:
     return {name: walk.sources([(root, name)]) for name in table.columns}
 
 
-def row_lineage(table: ir.Table) -> list[Source]:
-    """The source columns that decide which rows there are, and their order: filters, join and group keys, sorts."""
-    points: list[_Point] = []
+def row_uses(table: ir.Table) -> dict[RowUse, list[Source]]:
+    """The source columns that decide which rows there are, and their order, by how they do."""
+    points: dict[RowUse, list[_Point]] = {}
     for relation in table.op().find(ops.Relation):
-        for value in _deciding(relation):
-            points.extend(fields_of(value))
-    return _Walk().sources(points)
+        for use, value in _deciding(relation):
+            points.setdefault(use, []).extend(fields_of(value))
+    walk = _Walk()
+    return {use: sources for use, found in points.items() if (sources := walk.sources(found))}
 
 
-def _deciding(relation: ops.Relation) -> Iterable[Any]:
+def row_lineage(uses: dict[RowUse, list[Source]]) -> list[Source]:
+    """The same without the ways."""
+    return sorted({source for sources in uses.values() for source in sources})
+
+
+def named_sources(mentions: Iterable[Mention]) -> list[Source]:
+    """The source columns without which the recipe has a mistake, since a step names them or what they became."""
+    return _Walk().sources(mentions)
+
+
+def _deciding(relation: ops.Relation) -> Iterable[tuple[RowUse, Any]]:
     if isinstance(relation, ops.Filter):
-        yield from relation.predicates
+        yield from (("filter", predicate) for predicate in relation.predicates)
     elif isinstance(relation, ops.Sort):
-        yield from relation.keys
+        yield from (("sort", key) for key in relation.keys)
     elif isinstance(relation, ops.Aggregate):
-        yield from relation.groups.values()
+        yield from (("group", key) for key in relation.groups.values())
     elif isinstance(relation, ops.JoinChain):
         for link in relation.rest:
-            yield from link.predicates
+            yield from (("join", predicate) for predicate in link.predicates)
     elif isinstance(relation, ops.Project):
         for value in relation.values.values():
-            yield from value.find(ops.Unnest, filter=ops.Value)
+            yield from (("expand", found) for found in value.find(ops.Unnest, filter=ops.Value))
