@@ -19,6 +19,7 @@ from datasense_assets.settings import get_settings
 
 if TYPE_CHECKING:
     from datasense_assets.catalog.lineage import RecipeLineage
+    from datasense_assets.catalog.state import InputVersion, LastBuild
     from datasense_assets.recipes.build import BuildReport
 
 
@@ -26,25 +27,31 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
     """Build one recipe's table and yield its materialization.
 
     The versions of the inputs are read before the build, so that data which arrives meanwhile makes the recipe stale
-    again. A recipe that is wrong fails once, with every error; the old table stays.
+    again. Where recipe and inputs are those of the last build nothing is built, unless the run is a full one
+    (`datasense/full`), and the materialization says so. A recipe that is wrong fails once, with every error; the old
+    table stays.
 
     Raises:
         dagster.RetryRequested: the database did not answer.
         dagster.Failure: the recipe cannot be built; the message lists why.
     """
     from datasense_assets.catalog.state import (
+        BuildRecord,
         FailureRecord,
         read_input_versions,
+        read_last_build,
         record_build,
         record_build_failure,
         record_lineage,
     )
+    from datasense_assets.recipes.versions import COMPILER_VERSION
 
     catalog = catalog_engine()
     try:
         with catalog.connect() as connection:
             versions = read_input_versions(connection, row.id)
-        report, tables, lineage = _build(org, row)
+            last = read_last_build(connection, row.id)
+        report, tables, lineage = _build(org, row, versions, last, force=t.FULL in context.run.tags)
     except Exception as error:
         failure = _as_failure(row, error)
         if failure is None:
@@ -59,22 +66,40 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
         attempt = context.op_execution_context.retry_number
         raise as_dagster([(row.name, failure)], attempt, once=t.ONCE in context.run.tags) from error
     with catalog.begin() as connection:
-        version = record_build(
+        _, changed = record_build(
             connection,
             row.id,
-            run_id=context.run.run_id,
-            row_count=report.rows,
-            spec_hash=row.spec_hash,
-            input_versions=versions,
-            changed=True,
+            BuildRecord(
+                run_id=context.run.run_id,
+                row_count=report.rows,
+                spec_hash=row.spec_hash,
+                compiler_version=COMPILER_VERSION,
+                timezone=org.timezone,
+                definition_hash=report.definition_hash,
+                build_key=report.build_key,
+                columns_hash=report.columns_hash,
+                content_hash=report.content_hash,
+                built_for=report.built_for,
+                uses_labels=report.uses_labels,
+            ),
+            versions,
         )
         record_lineage(connection, row.id, lineage)
-    context.log.info(f"{org_schema(org.slug)}.{report.table}: {report.rows} rows")
+    outcome = _outcome(report, last, changed=changed)
+    context.log.info(f"{org_schema(org.slug)}.{report.table}: {report.rows} rows, {outcome}")
     yield dg.MaterializeResult(
         asset_key=dg.AssetKey(list(recipe_key(org.slug, row.name))),
-        metadata=build_metadata(org, report, tables),
-        data_version=dg.DataVersion(str(version)),
+        metadata=build_metadata(org, report, tables) | {"build": outcome},
+        data_version=dg.DataVersion(report.content_hash),
     )
+
+
+def _outcome(report: BuildReport, last: LastBuild, *, changed: bool) -> str:
+    """What the materialization says of the build in words."""
+    if report.unchanged and last.built_at is not None:
+        since = f"{last.built_at:%Y-%m-%d %H:%M} UTC"
+        return f"unchanged: recipe and inputs are those of the build of {since}, whose table stays"
+    return "built" if changed else "built, with the same content as before"
 
 
 def _as_failure(row: RecipeRow, error: Exception) -> SourceError | None:
@@ -87,7 +112,9 @@ def _as_failure(row: RecipeRow, error: Exception) -> SourceError | None:
     return as_source_error(error)
 
 
-def _build(org: Organization, row: RecipeRow) -> tuple[BuildReport, dict[str, dg.AssetKey], RecipeLineage]:
+def _build(
+    org: Organization, row: RecipeRow, versions: Mapping[str, InputVersion], last: LastBuild, *, force: bool
+) -> tuple[BuildReport, dict[str, dg.AssetKey], RecipeLineage]:
     """Build, and say which asset each input's warehouse table is, and what the result's columns are made of."""
     from datasense_assets.catalog.snapshot import SnapshotScope, read_snapshot
     from datasense_assets.recipes import Recipe, compile_recipe
@@ -95,6 +122,7 @@ def _build(org: Organization, row: RecipeRow) -> tuple[BuildReport, dict[str, dg
     from datasense_assets.recipes.inputs import input_table_refs
     from datasense_assets.recipes.recording import compiled_lineage
     from datasense_assets.warehouse.organizations import prepare_organization
+    from datasense_assets.warehouse.swap import SessionLimits
 
     recipe = Recipe.parse(row.spec)
     ident = org.slug.replace("-", "_")
@@ -109,7 +137,16 @@ def _build(org: Organization, row: RecipeRow) -> tuple[BuildReport, dict[str, dg
     target = prepare_organization(catalog_engine(), get_settings(), org)
     with target.connect() as warehouse:
         inputs = input_table_refs(recipe, with_inputs, warehouse)
-        report = build_recipe(warehouse, target.schema, recipe, inputs)
+        report = build_recipe(
+            warehouse,
+            target.schema,
+            recipe,
+            inputs,
+            limits=SessionLimits(timezone=org.timezone),
+            versions={alias: each.data for alias, each in versions.items()},
+            last=last,
+            force=force,
+        )
     tables = {inputs[alias].table: key for alias, key in input_keys_by_alias(org, row).items() if alias in inputs}
     # Compiled a moment ago, so this comes out of the cache.
     lineage = compiled_lineage(recipe, row.spec_hash, compile_recipe(recipe, inputs), inputs)
@@ -130,7 +167,7 @@ def build_metadata(org: Organization, report: BuildReport, tables: Mapping[str, 
                 for column, sources in report.lineage.items()
             }
         ),
-        "rows_loaded": report.rows,
+        "rows_loaded": 0 if report.unchanged else report.rows,
         "sql": dg.MetadataValue.md(f"```sql\n{report.sql}\n```"),
     }
     if any(report.lossy_casts.values()):

@@ -15,9 +15,12 @@ from datasense_assets.automation.due import is_placeholder, live_tags, run_reque
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex, RecipeEntry, SourceEntry
 from datasense_assets.running.owners import catalog_engine
+from datasense_assets.running.upstream import with_upstream_recipes
 from datasense_assets.settings import Settings
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from datasense_assets.catalog.state import AskedRun
 
 MAX_REQUESTS = 50
@@ -43,7 +46,9 @@ def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDef
                 if run_id is not None:
                     settle_request(connection, row.id, run_id=run_id)
                     continue
-                made = request_for(index, row)
+                made = _not_before(connection, context.instance, row) or request_for(index, row)
+                if made == _WAITS:
+                    continue
                 if isinstance(made, dg.RunRequest):
                     requests.append(made)
                 elif made is not None:
@@ -51,6 +56,30 @@ def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDef
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else "nobody asked for a run")
 
     return asked_runs
+
+
+_WAITS = "waits"
+
+
+def _not_before(connection: Connection, instance: dg.DagsterInstance, row: AskedRun) -> str | None:
+    """Why a request that comes after others has no run: it waits, or one of them has failed; None: nothing is between.
+
+    An input that could not be loaded keeps the recipes below it on their last good data.
+    """
+    from datasense_assets.catalog.state import read_request
+
+    for each in row.after:
+        before = read_request(connection, each)
+        if before is None:
+            continue
+        if before.error is not None or before.run_id is None:
+            return f"an input was not loaded: {before.error or 'its request was dropped'}; the old tables stay"
+        run = instance.get_run_by_id(before.run_id)
+        if run is not None and not run.is_finished:
+            return _WAITS
+        if run is None or not run.is_success:
+            return f"an input was not loaded (run {before.run_id} did not succeed); the old tables stay"
+    return None
 
 
 def _run_of(instance: dg.DagsterInstance, request_id: int) -> str | None:
@@ -62,11 +91,15 @@ def _run_of(instance: dg.DagsterInstance, request_id: int) -> str | None:
 def request_for(index: GraphIndex, row: AskedRun) -> dg.RunRequest | str | None:
     """The run that a request wants; a sentence where it cannot be; None where the graph does not hold it yet.
 
-    A request for neither a source nor a recipe is for all recipes of the organisation, in one run.
+    A request for neither a source nor a recipe is for all recipes of the organisation, in one run. One for a recipe
+    that comes after other requests is for the recipes that it reads too.
     """
     if row.recipe_id is not None:
         recipe = index.recipes.get(row.recipe_id)
-        return None if recipe is None else _recipes_run([recipe], row)
+        if recipe is None:
+            return None
+        rows = with_upstream_recipes(recipe.org, [recipe.recipe]) if row.after else [recipe.recipe]
+        return _recipes_run([index.recipes[each.id] for each in rows if each.id in index.recipes], row)
     if row.source_id is not None:
         source = index.sources.get(row.source_id)
         return None if source is None else _source_run(source, row)
@@ -76,6 +109,8 @@ def request_for(index: GraphIndex, row: AskedRun) -> dg.RunRequest | str | None:
 
 def _recipes_run(entries: list[RecipeEntry], row: AskedRun) -> dg.RunRequest:
     asked = {t.LANE: row.lane, t.REQUEST: str(row.id)}
+    if row.full_reload:
+        asked[t.FULL] = "true"
     what = t.Selected(frozenset(), frozenset(entry.ident for entry in entries))
     return dg.RunRequest(
         run_key=f"request-{row.id}",

@@ -36,10 +36,11 @@ def build_stale_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefini
     def stale_recipes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from datasense_assets.catalog.state import mark_requested
         from datasense_assets.catalog.state import stale_recipes as read_stale
+        from datasense_assets.recipes.versions import COMPILER_VERSION
 
         now = datetime.now(UTC)
         with catalog_engine().begin() as connection:
-            rows = read_stale(connection, now, settings.shard)
+            rows = read_stale(connection, now, COMPILER_VERSION, settings.shard)
             if not rows:
                 return dg.SensorResult(skip_reason="every recipe is built from its newest inputs")
             runs = in_progress_runs(context.instance)

@@ -10,6 +10,8 @@ from typing import Literal
 
 from sqlalchemy import Connection, RowMapping, text
 
+from datasense_assets.catalog.state.stale import INPUTS, SPEC_CHANGED
+
 
 class State(StrEnum):
     """In how far a table or recipe can be relied on; the first that applies, in this order."""
@@ -68,29 +70,21 @@ WHERE CAST(:org AS text) IS NULL OR o.slug = :org
 ORDER BY o.slug COLLATE "C", s.slug COLLATE "C", t.position, t.slug COLLATE "C"
 """
 
-_RECIPES = """
+_RECIPES = f"""
 SELECT o.slug AS org, r.name, st.row_count, st.built_at, st.failure_message, st.failures_in_a_row, st.failed_at,
        coalesce(st.last_requested_at > greatest(st.built_at, st.failed_at, :now - interval '1 hour'), false)
            OR EXISTS (SELECT FROM datasense.sync_requests q WHERE q.taken_at IS NULL AND q.org_id = o.id
                       AND q.recipe_id = r.id) AS queued,
        op.id IS NOT NULL AS org_paused, op.reason AS pause_reason,
-       st.spec_hash IS DISTINCT FROM r.spec_hash AS spec_changed,
-       EXISTS (SELECT FROM datasense.recipe_inputs i
-               LEFT JOIN datasense.sources s ON s.org_id = r.org_id AND replace(s.slug, '-', '_') = i.source_ident
-               LEFT JOIN datasense.source_tables t
-                   ON t.source_id = s.id AND replace(t.slug, '-', '_') = i.table_ident
-               LEFT JOIN datasense.table_status ts ON ts.table_id = t.id
-               LEFT JOIN datasense.recipes u ON u.org_id = r.org_id AND replace(u.name, '-', '_') = i.recipe_ident
-               LEFT JOIN datasense.recipe_status us ON us.recipe_id = u.id
-               WHERE i.recipe_id = r.id
-                 AND coalesce(ts.data_version, us.data_version) IS DISTINCT FROM i.built_version) AS inputs_changed
+       {SPEC_CHANGED} AS spec_changed,
+       EXISTS (SELECT FROM ({INPUTS}) i WHERE i.recipe_id = r.id AND i.differs AND NOT i.missing) AS inputs_changed
 FROM datasense.recipes r
 JOIN datasense.organizations o ON o.id = r.org_id
 JOIN datasense.recipe_status st ON st.recipe_id = r.id
 LEFT JOIN datasense.pauses op ON op.org_id = o.id AND op.source_id IS NULL
 WHERE CAST(:org AS text) IS NULL OR o.slug = :org
 ORDER BY o.slug COLLATE "C", r.name COLLATE "C"
-"""
+"""  # noqa: S608 - constants of ours
 
 # A due source may wait this long for a free slot before it is called late.
 _PATIENCE = timedelta(minutes=15)

@@ -147,6 +147,8 @@ recipe_inputs = Table(
     _text("table_ident"),
     _text("recipe_ident"),
     _number("built_version"),
+    _text("built_columns"),
+    _text("built_labels"),
 )
 
 recipe_lineage = Table(
@@ -232,6 +234,9 @@ table_status = Table(
     _time("changed_at"),
     _text("run_id"),
     _text("load_id"),
+    _text("columns_hash"),
+    _text("labels_hash"),
+    _time("columns_changed_at"),
 )
 
 recipe_status = Table(
@@ -249,6 +254,13 @@ recipe_status = Table(
     _text("failure_message"),
     _time("failed_at"),
     Column("failures_in_a_row", Integer),
+    Column("compiler_version", Integer),
+    _text("timezone"),
+    Column("built_for", Date),
+    _text("definition_hash"),
+    _text("build_key"),
+    _text("columns_hash"),
+    _text("content_hash"),
 )
 
 schema_changes = Table(
@@ -296,4 +308,5 @@ sync_requests = Table(
     _time("taken_at"),
     _text("run_id"),
     _text("error"),
+    Column("after_requests", ARRAY(BigInteger)),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     import dagster as dg
     from sqlalchemy import Engine
 
-    from datasense_assets.catalog.models import Organization, Problem, RecipeRow
+    from datasense_assets.catalog.models import Organization, Problem, RecipeRow, Source
 
 _FORM = "ORG[/RECIPE]"
 
@@ -30,6 +31,12 @@ def build(
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Only ask the queue for it.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the end (the default).")] = False,
     local: Annotated[bool, typer.Option("--local", help="Run here and now, whether a daemon is alive or not.")] = False,
+    with_inputs: Annotated[
+        bool, typer.Option("--with-inputs", help="First load the sources and build the recipes that they read.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build even where recipe and inputs are those of the last build.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Build recipes into tables, each after the recipes that it reads.
@@ -46,47 +53,88 @@ def build(
         if not recipes:
             raise InputWrong(f"{org.slug} has no recipe.", advice="Add recipes to its manifest and apply it.")
         name = f"{org.slug}/{recipes[0].name}" if address.name is not None else f"{org.slug}/recipes"
+        wish = BuildWish(name, org, recipes, single=address.name is not None, with_inputs=with_inputs, force=force)
         with instance_for_runs() as instance:
             alive = daemon_is_alive(instance)
             if local or not (alive or no_wait):
                 if not local:
                     say(f"{NO_DAEMON} Building here and now.")
-                outcomes = [build_here(instance, org, recipes, name)]
+                outcomes = _here(catalog, instance, wish)
             else:
-                outcomes = _through_queue(catalog, instance, org, address, recipes, name, wait=not no_wait)
+                outcomes = _through_queue(catalog, instance, wish, wait=not no_wait)
     print_outcomes(outcomes, as_json=as_json, daemon_alive=alive)
     raise typer.Exit(exit_code(outcomes))
 
 
-def build_here(instance: dg.DagsterInstance, org: Organization, recipes: list[RecipeRow], name: str) -> Outcome:
+@dataclass(frozen=True)
+class BuildWish:
+    """What to build: `single` one recipe, else all of the organisation; `with_inputs`: all that lies above it first."""
+
+    name: str
+    org: Organization
+    recipes: list[RecipeRow]
+    single: bool
+    with_inputs: bool = False
+    force: bool = False
+
+    @property
+    def sources(self) -> list[Source]:
+        """The sources to be loaded first."""
+        from datasense_assets.running.upstream import sources_read_by, with_upstream_recipes
+
+        return sources_read_by(self.org, with_upstream_recipes(self.org, self.recipes)) if self.with_inputs else []
+
+
+def build_here(
+    instance: dg.DagsterInstance, org: Organization, recipes: list[RecipeRow], name: str, *, force: bool = False
+) -> Outcome:
     """Build the recipes in this process, in one run; Dagster orders them."""
     from datasense_assets.running import tags as t
     from datasense_assets.running.graph_index import recipe_key
 
     keys = [recipe_key(org.slug, recipe.name) for recipe in recipes]
     asked = {t.LANE: t.Lane.INTERACTIVE.value}
+    if force:
+        asked[t.FULL] = "true"
     tags = {**asked, **t.run_tags(asked, t.selected(keys), t.Owner(tier=org.tier.value))}
     with progress(f"Building {len(keys)} {'recipe' if len(keys) == 1 else 'recipes'} of {org.slug}"):
         return run_here(name, keys, instance=instance, tags=tags)
 
 
-def _through_queue(
-    catalog: Engine,
-    instance: dg.DagsterInstance,
-    org: Organization,
-    address: Address,
-    recipes: list[RecipeRow],
-    name: str,
-    *,
-    wait: bool,
-) -> list[Outcome]:
+def _here(catalog: Engine, instance: dg.DagsterInstance, wish: BuildWish) -> list[Outcome]:
+    """Here and now; recipes are not built where a source above them cannot be loaded."""
+    from datasense_assets.cli import syncing
+    from datasense_assets.running.upstream import with_upstream_recipes
+
+    recipes, loaded = wish.recipes, []
+    if wish.with_inputs:
+        recipes = with_upstream_recipes(wish.org, recipes)
+        loaded = syncing.sync_here(catalog, instance, wish.org, [syncing.Wish(source) for source in wish.sources])
+        failed = [outcome.name for outcome in loaded if outcome.status == "failed"]
+        if failed:
+            said = f"It was not built, for {', '.join(failed)} could not be loaded; its old table stays."
+            return [*loaded, Outcome(wish.name, "failed", failures=(said,))]
+    return [*loaded, build_here(instance, wish.org, recipes, wish.name, force=wish.force)]
+
+
+def _through_queue(catalog: Engine, instance: dg.DagsterInstance, wish: BuildWish, *, wait: bool) -> list[Outcome]:
     from datasense_assets.catalog.state import add_request
 
-    # A request that names neither a source nor a recipe is for all recipes of the organisation, in one run.
-    recipe_id = recipes[0].id if address.name is not None else None
+    asked = []
     with catalog.begin() as connection:
-        request = add_request(connection, org_id=org.id, recipe_id=recipe_id, requested_by=person())
-    asked = [Outcome(name, "asked", request_id=request)]
+        for source in wish.sources:
+            request = add_request(connection, org_id=wish.org.id, source_id=source.id, requested_by=person())
+            asked.append(Outcome(f"{wish.org.slug}/{source.slug}", "asked", request_id=request))
+        # A request that names neither a source nor a recipe is for all recipes of the organisation, in one run.
+        request = add_request(
+            connection,
+            org_id=wish.org.id,
+            recipe_id=wish.recipes[0].id if wish.single else None,
+            full_reload=wish.force,
+            requested_by=person(),
+            after=[outcome.request_id for outcome in asked if outcome.request_id is not None],
+        )
+    asked.append(Outcome(wish.name, "asked", request_id=request))
     if wait:
         return wait_for(catalog, instance, asked)
     say("Asked for. Follow it with `datasense list runs`.")

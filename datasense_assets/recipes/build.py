@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
 
+from datasense_assets.catalog.state import LastBuild
 from datasense_assets.recipes.compiling.compile import Compiled, compile_recipe
 from datasense_assets.recipes.compiling.lineage import Source
 from datasense_assets.recipes.compiling.statement import postgres_type
+from datasense_assets.recipes.inputs import ibis_type
+from datasense_assets.recipes.language.derived import LabelValues
 from datasense_assets.recipes.preview import mask, personal_columns
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
+from datasense_assets.recipes.versions import (
+    build_key,
+    columns_hash,
+    content_hash,
+    definition_hash,
+    local_day,
+    short_hash,
+)
 from datasense_assets.warehouse.errors import WarehouseError
-from datasense_assets.warehouse.reading import fetch_rows
+from datasense_assets.warehouse.reading import fetch_rows, table_columns
 from datasense_assets.warehouse.swap import (
     ColumnSpec,
     IndexSpec,
@@ -34,7 +47,12 @@ class BuildFailed(WarehouseError):
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build made. `lossy_casts` counts, by column, the values that could not be read and became null."""
+    """What a build made. `lossy_casts` counts, by column, the values that could not be read and became null.
+
+    `unchanged`: the table was there already, made by the same recipe of the same inputs, and nothing was done (then
+    nothing was counted). `built_for`: the day it asked for as today. `build_key`, `definition_hash`, `columns_hash`,
+    `content_hash`: as in `catalog.state.LastBuild`.
+    """
 
     table: str
     rows: int
@@ -45,6 +63,23 @@ class BuildReport:
     lineage: Mapping[str, list[Source]]
     row_lineage: list[Source]
     preview: tuple[Mapping[str, Any], ...]
+    unchanged: bool
+    definition_hash: str
+    build_key: str | None
+    columns_hash: str
+    content_hash: str
+    built_for: date | None
+    uses_labels: bool
+
+
+@dataclass
+class _Made:
+    """What came of making the table."""
+
+    rows: int
+    content: str | None = None
+    lost: dict[str, int] = field(default_factory=dict)
+    unchanged: bool = False
 
 
 def build_recipe(
@@ -55,8 +90,22 @@ def build_recipe(
     *,
     limits: SessionLimits | None = None,
     preview_rows: int = 10,
+    versions: Mapping[str, int] | None = None,
+    last: LastBuild | None = None,
+    force: bool = False,
 ) -> BuildReport:
     """Makes `org_schema.<recipe>` hold what the recipe says, as the connection's role, and reports on it.
+
+    Args:
+        connection: to the organisation's warehouse, as its role.
+        org_schema: where the table is made.
+        recipe: what to make.
+        inputs: the tables it reads, by alias.
+        limits: of the session; its time zone is the organisation's.
+        preview_rows: rows to show in the report.
+        versions: data version of each input by alias, read before the build; None: not known.
+        last: the build that made the table that is there; where this one would make an equal one, nothing is done.
+        force: build all the same.
 
     Raises:
         RecipeErrors: the recipe has mistakes.
@@ -64,20 +113,76 @@ def build_recipe(
         SwapRefused, TableBusy, LimitExceeded: from `replace_table`.
 
     """
-    compiled = compile_recipe(recipe, inputs)
     limits = limits or SessionLimits()
+    today = local_day(limits.timezone, datetime.now(UTC))
+    compiled = compile_recipe(recipe, inputs)
     specs = tuple(ColumnSpec(name, postgres_type(dtype)) for name, dtype in compiled.schema.items())
+    definition = definition_hash(compiled, recipe, specs, limits.timezone)
+    key = None if versions is None else build_key(definition, versions, compiled.clock, today)
+    same = last if last is not None and key is not None and last.build_key == key and not force else None
+    if same is not None and _is_there(connection, org_schema, recipe.ident, specs):
+        made = _Made(rows=same.row_count or 0, content=same.content_hash, unchanged=True)
+    else:
+        made = _make(connection, org_schema, recipe, compiled, specs, limits)
+    columns = columns_hash(specs)
+    content = made.content or (uuid.uuid4().hex if key is None else short_hash(key))
+    hidden = personal_columns(compiled, inputs.values())
+    names = tuple(compiled.schema.names)
+    shown = fetch_rows(connection, org_schema, recipe.ident, preview_rows)
+    return BuildReport(
+        table=recipe.ident,
+        rows=made.rows,
+        columns=specs,
+        sql=compiled.sql,
+        sql_hash=hashlib.sha256(compiled.sql.encode()).hexdigest()[:16],
+        lossy_casts=made.lost,
+        lineage=compiled.lineage,
+        row_lineage=compiled.row_lineage,
+        preview=tuple(
+            dict(zip(names, mask(names, tuple(row[n] for n in names), hidden), strict=True)) for row in shown
+        ),
+        unchanged=made.unchanged,
+        definition_hash=definition,
+        build_key=key,
+        columns_hash=columns,
+        content_hash=content,
+        built_for=None if compiled.clock == "none" else today,
+        uses_labels=any(isinstance(step, LabelValues) for step in recipe.steps),
+    )
+
+
+def _is_there(connection: psycopg.Connection, schema: str, table: str, columns: tuple[ColumnSpec, ...]) -> bool:
+    """Whether the table has the columns that the recipe gives it; somebody may have dropped or altered it."""
+    found = [(column.name, ibis_type(column.pg_type)) for column in table_columns(connection, schema, table)]
+    return found == [(column.name, ibis_type(column.pg_type)) for column in columns]
+
+
+def _make(
+    connection: psycopg.Connection,
+    schema: str,
+    recipe: Recipe,
+    compiled: Compiled,
+    columns: tuple[ColumnSpec, ...],
+    limits: SessionLimits,
+) -> _Made:
+    made = _Made(rows=0)
+
+    def hash_content(inside: psycopg.Connection, new: str) -> None:
+        found = content_hash(inside, schema, new)
+        made.content = None if found is None else short_hash(columns_hash(columns), found)
+
     try:
-        lost = _count_lost(connection, compiled, limits)
-        rows = replace_table(
+        made.lost = _count_lost(connection, compiled, limits)
+        made.rows = replace_table(
             connection,
-            org_schema,
+            schema,
             recipe.ident,
-            specs,
+            columns,
             compiled.sql,
             indexes=[IndexSpec(tuple(index)) for index in recipe.output.indexes],
             table_comment=recipe.description or recipe.title,
             limits=limits,
+            staged=hash_content,
         )
     except psycopg.errors.QueryCanceled:
         raise LimitExceeded(
@@ -86,22 +191,7 @@ def build_recipe(
         ) from None
     except (psycopg.DataError, psycopg.ProgrammingError) as error:
         raise _failed(recipe, error) from error
-    hidden = personal_columns(compiled, inputs.values())
-    names = tuple(compiled.schema.names)
-    shown = fetch_rows(connection, org_schema, recipe.ident, preview_rows)
-    return BuildReport(
-        table=recipe.ident,
-        rows=rows,
-        columns=specs,
-        sql=compiled.sql,
-        sql_hash=hashlib.sha256(compiled.sql.encode()).hexdigest()[:16],
-        lossy_casts=lost,
-        lineage=compiled.lineage,
-        row_lineage=compiled.row_lineage,
-        preview=tuple(
-            dict(zip(names, mask(names, tuple(row[n] for n in names), hidden), strict=True)) for row in shown
-        ),
-    )
+    return made
 
 
 def _count_lost(connection: psycopg.Connection, compiled: Compiled, limits: SessionLimits) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from datasense_assets.catalog.manifest import Manifest
 from datasense_assets.catalog.models import ColumnType, SourceColumn
 from datasense_assets.catalog.state import (
     BREAKER,
+    BuildRecord,
     DiscoveredTable,
     FailureRecord,
     FenceLost,
@@ -48,6 +50,7 @@ from datasense_assets.catalog.state import (
 )
 from datasense_assets.settings import Shard
 
+COMPILER = 7
 NOW = datetime(2030, 1, 2, 3, 4, tzinfo=UTC)
 FAILURE = FailureRecord("unavailable", "The server is down.", "Wait.")
 
@@ -57,6 +60,7 @@ class Catalog:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.contents = itertools.count()
         self.org = self.one("SELECT id FROM datasense.organizations")
         self.forms = self.one("SELECT id FROM datasense.sources WHERE slug = 'health-forms'")
         self.census = self.one("SELECT id FROM datasense.sources WHERE slug = 'census'")
@@ -82,15 +86,26 @@ class Catalog:
         }
         return record_load(self.connection, table, **{**given, **more}, changed=changed)
 
-    def build(self, recipe: int) -> int:
-        spec_hash = self.one(f"SELECT spec_hash FROM datasense.recipes WHERE id = {recipe}")
-        versions = read_input_versions(self.connection, recipe)
-        return record_build(
-            self.connection, recipe, run_id="b", row_count=1, spec_hash=spec_hash, input_versions=versions, changed=True
+    def build(self, recipe: int, content: str | None = None, **more: Any) -> int:
+        """A build whose content is as given, that of the build before, or else such as there never was."""
+        record = BuildRecord(
+            run_id="b",
+            row_count=1,
+            spec_hash=self.one(f"SELECT spec_hash FROM datasense.recipes WHERE id = {recipe}"),
+            compiler_version=COMPILER,
+            timezone=self.one("SELECT timezone FROM datasense.organizations"),
+            definition_hash="d",
+            build_key="k",
+            columns_hash="c",
+            content_hash=content or str(next(self.contents)),
+            **more,
         )
+        version, changed = record_build(self.connection, recipe, record, read_input_versions(self.connection, recipe))
+        assert changed == (content is None)
+        return version
 
-    def stale(self) -> dict[str, StaleRecipe]:
-        return {each.name: each for each in stale_recipes(self.connection, NOW)}
+    def stale(self, now: datetime = NOW, compiler: int = COMPILER) -> dict[str, StaleRecipe]:
+        return {each.name: each for each in stale_recipes(self.connection, now, compiler)}
 
     def settle(self) -> None:
         """Nothing is due."""
@@ -308,16 +323,70 @@ def test_a_recipe_is_stale_until_it_is_built_from_what_is_there(catalog_: Catalo
     assert catalog_.stale() == {}
     catalog_.load(catalog_.homes, changed=False)
     assert catalog_.stale() == {}
-    before = stale["clean_people"].version_key
     catalog_.load(catalog_.homes)
     stale = catalog_.stale()
     assert (stale["clean_people"].changed, stale["monthly_visits"].stale_upstreams) == (("homes",), ("clean_people",))
-    assert stale["clean_people"].version_key != before
     catalog_.build(catalog_.people)
     assert set(catalog_.stale()) == {"monthly_visits"}
     catalog_.build(catalog_.monthly)
     catalog_.run("UPDATE datasense.recipes SET spec = jsonb_set(spec::jsonb, '{x}', '1') WHERE name = 'clean_people'")
     assert catalog_.stale()["clean_people"].spec_changed
+
+
+def test_equal_content_is_no_new_version_and_makes_nothing_stale(catalog_: Catalog) -> None:
+    catalog_.settle()
+    upsert_tables(catalog_.connection, catalog_.census, [DiscoveredTable("v", "Villages")])
+    for table in (catalog_.visits, catalog_.homes):
+        catalog_.load(table)
+    first = catalog_.build(catalog_.people)
+    catalog_.build(catalog_.monthly)
+    catalog_.load(catalog_.homes)
+    assert set(catalog_.stale()) == {"clean_people", "monthly_visits"}
+    same = catalog_.one(f"SELECT content_hash FROM datasense.recipe_status WHERE recipe_id = {catalog_.people}")
+    assert catalog_.build(catalog_.people, same) == first
+    assert catalog_.stale() == {}
+
+
+def test_columns_and_labels_make_stale_what_reads_them(catalog_: Catalog) -> None:
+    connection, homes = catalog_.connection, catalog_.homes
+    catalog_.settle()
+    for table in (catalog_.visits, homes):
+        catalog_.load(table)
+
+    def columns(kind: ColumnType, label: str) -> None:
+        choices = ({"value": "n", "labels": {"": label}},)
+        replace_columns(connection, homes, [column("district", kind, choices=choices, personal=label == "x")])
+
+    columns(ColumnType.TEXT, "North")
+    catalog_.build(catalog_.people, uses_labels=True)
+    assert "clean_people" not in catalog_.stale()
+    columns(ColumnType.TEXT, "Uttar")
+    assert catalog_.stale()["clean_people"].changed == ("homes",)
+    catalog_.build(catalog_.people)
+    columns(ColumnType.TEXT, "x")
+    assert "clean_people" not in catalog_.stale(), "its SQL holds no labels"
+    columns(ColumnType.INTEGER, "x")
+    assert catalog_.stale()["clean_people"].changed == ("homes",)
+    record_build_failure(connection, catalog_.people, run_id="r", failure=FAILURE)
+    assert catalog_.stale()["clean_people"].failed_unchanged
+    columns(ColumnType.DATE, "x")
+    assert not catalog_.stale()["clean_people"].failed_unchanged
+
+
+def test_another_day_time_zone_or_compiler_makes_stale(catalog_: Catalog) -> None:
+    catalog_.settle()
+    for table in (catalog_.visits, catalog_.homes):
+        catalog_.load(table)
+    catalog_.run("UPDATE datasense.organizations SET timezone = 'Asia/Kolkata'")
+    midnight = datetime(2030, 1, 1, 18, 30, tzinfo=UTC)
+    catalog_.build(catalog_.people, built_for=date(2030, 1, 1))
+    assert "clean_people" not in catalog_.stale(midnight - timedelta(seconds=1))
+    assert catalog_.stale(midnight)["clean_people"].spec_changed
+    catalog_.build(catalog_.people)
+    assert "clean_people" not in catalog_.stale(midnight)
+    assert catalog_.stale(midnight, COMPILER + 1)["clean_people"].spec_changed
+    catalog_.run("UPDATE datasense.organizations SET timezone = 'Asia/Kathmandu'")
+    assert catalog_.stale(midnight)["clean_people"].spec_changed
 
 
 def test_stale_recipes_wait_for_inputs_that_fail_are_due_or_run(catalog_: Catalog) -> None:

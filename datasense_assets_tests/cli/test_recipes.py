@@ -46,6 +46,24 @@ def test_recipes_are_built_here_where_no_daemon_is_alive(loaded: CommandLine) ->
     assert loaded.rows(f"SELECT towns FROM {schema}.counted") == [(3,)]
 
 
+def test_a_build_with_its_inputs_loads_them_first_and_builds_what_lies_between(datasense: CommandLine) -> None:
+    datasense("apply", datasense.manifest(recipes=RECIPES))
+    result = datasense("build", f"{datasense.org}/counted", "--with-inputs", "--local", "--json")
+    load, built = result.document["runs"]
+    assert load["name"] == f"{datasense.org}/places"
+    rows = {table["asset"].rpartition("/")[2]: table["rows_loaded"] for table in built["tables"]}
+    assert rows == {"named": 3, "counted": 1}
+    again = datasense("build", f"{datasense.org}/counted", "--local", "--json").document["runs"][0]
+    assert [(table["rows"], table["rows_loaded"]) for table in again["tables"]] == [(1, 0)]
+    forced = datasense("build", f"{datasense.org}/counted", "--local", "--force", "--json").document["runs"][0]
+    assert [(table["rows"], table["rows_loaded"]) for table in forced["tables"]] == [(1, 1)]
+    datasense("build", f"{datasense.org}/counted", "--with-inputs", "--no-wait", "--force")
+    asked = datasense.rows(
+        "SELECT source_id IS NULL, full_reload, after_requests IS NOT NULL FROM datasense.sync_requests ORDER BY id"
+    )
+    assert asked == [(False, False, False), (True, True, True)]
+
+
 def test_a_build_can_only_be_asked_for(loaded: CommandLine) -> None:
     loaded("build", f"{loaded.org}/named", "--no-wait")
     asked = loaded.rows("SELECT r.name FROM datasense.sync_requests q JOIN datasense.recipes r ON r.id = q.recipe_id")

@@ -1,17 +1,19 @@
 """What is known of sources, tables and recipes at run time: small functions over a connection, in its transaction.
 
-`loads`: cursors and results of loads. `discovery`: tables and columns as found. `builds`: recipes. `due`: when a
-source is next. `requests`: runs that people ask for, and pauses. `lineage`: which columns recipes are made of, and what
-a change of a table would break.
+`loads`: cursors and results of loads. `discovery`: tables and columns as found. `builds`: recipes as built. `stale`:
+recipes to build. `due`: when a source is next. `requests`: runs that people ask for, and pauses. `lineage`: which
+columns recipes are made of, and what a change of a table would break.
 """
 
 from datasense_assets.catalog.state.builds import (
-    StaleRecipe,
+    BuildRecord,
+    InputVersion,
+    LastBuild,
     mark_requested,
     read_input_versions,
+    read_last_build,
     record_build,
     record_build_failure,
-    stale_recipes,
 )
 from datasense_assets.catalog.state.discovery import (
     DiscoveredTable,
@@ -61,16 +63,20 @@ from datasense_assets.catalog.state.requests import (
     settle_request,
 )
 from datasense_assets.catalog.state.revision import CatalogRevision, read_revision
+from datasense_assets.catalog.state.stale import StaleRecipe, stale_recipes
 
 __all__ = [
     "BREAKER",
     "AskedRun",
+    "BuildRecord",
     "CatalogRevision",
     "CursorRow",
     "DiscoveredTable",
     "DueSource",
     "FailureRecord",
     "FenceLost",
+    "InputVersion",
+    "LastBuild",
     "ReplanSource",
     "RequestResult",
     "SchemaChange",
@@ -88,6 +94,7 @@ __all__ = [
     "pause",
     "read_cursor",
     "read_input_versions",
+    "read_last_build",
     "read_lineage",
     "read_request",
     "read_revision",

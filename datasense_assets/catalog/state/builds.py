@@ -1,154 +1,122 @@
-"""What recipes were last built from, and which of them are out of date."""
+"""What recipes were last built from, and to."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, text, update
+from sqlalchemy import Connection, bindparam, func, select, text, update
 
-from datasense_assets.catalog.models import Tier, identifier
-from datasense_assets.catalog.sharding import SHARD_CONDITION, shard_binds
 from datasense_assets.catalog.state.loads import FailureRecord
+from datasense_assets.catalog.state.stale import INPUTS
 from datasense_assets.catalog.tables import recipe_inputs, recipe_status
-from datasense_assets.settings import Shard
 
 
 @dataclass(frozen=True)
-class StaleRecipe:
-    """A recipe whose spec or data has changed since it was built, and what stands in the way of building it.
+class InputVersion:
+    """What an input is now: its data, its columns and, of a form, its choice labels; equal values are equal inputs."""
 
-    `changed`, `missing` (names nothing in the catalog), `never_loaded`, `failing` and `busy` (due, queued or running)
-    hold aliases of inputs. `sources`: the sources it reads, as identifiers; `upstreams`: the recipes it reads, by name;
-    `stale_upstreams`: those that are stale too and are to be built first; `blocked_upstreams`: those of them that have
-    to wait themselves. `failed_unchanged`: it failed after the last change, so building again fails again.
+    data: int
+    columns: str | None = None
+    labels: str | None = None
+
+
+@dataclass(frozen=True)
+class LastBuild:
+    """What a recipe's table was last built from and to; all but `data_version` are None before its first build.
+
+    `definition_hash`: the SQL, the columns and how they are kept. `build_key`: that and the versions of the inputs, so
+    that an equal key gives an equal table. `columns_hash`, `content_hash`: of the table.
     """
 
-    recipe_id: int
-    name: str
-    org_id: int
-    org_slug: str
-    tier: Tier
+    data_version: int
+    row_count: int | None
+    built_at: datetime | None
+    definition_hash: str | None
+    build_key: str | None
+    columns_hash: str | None
+    content_hash: str | None
+
+
+@dataclass(frozen=True)
+class BuildRecord:
+    """What a build is recorded as, the hashes as in `LastBuild`. `built_for`: the day that was today, where the recipe
+    asks for it. `uses_labels`: its SQL holds choice labels.
+    """
+
+    run_id: str
+    row_count: int
     spec_hash: str
-    spec_changed: bool
-    changed: tuple[str, ...]
-    missing: tuple[str, ...]
-    never_loaded: tuple[str, ...]
-    failing: tuple[str, ...]
-    busy: tuple[str, ...]
-    sources: tuple[str, ...]
-    upstreams: tuple[str, ...]
-    stale_upstreams: tuple[str, ...]
-    blocked_upstreams: tuple[str, ...]
-    input_versions: dict[str, int]
-    failed_unchanged: bool
-    failures_in_a_row: int
-    last_requested_at: datetime | None
-
-    @property
-    def org(self) -> str:
-        """The organisation as an identifier."""
-        return identifier(self.org_slug)
-
-    @property
-    def waits_for(self) -> str | None:
-        """Why it is not to be built now, in one phrase; None when its inputs have settled."""
-        reasons = {
-            "is not in the catalog": self.missing,
-            "has never been loaded": self.never_loaded,
-            "has failed": self.failing,
-            "is due or running": self.busy,
-            "waits itself": self.blocked_upstreams,
-        }
-        said = [f"{', '.join(names)} {reason}" for reason, names in reasons.items() if names]
-        return "; ".join(said) or None
-
-    @property
-    def version_key(self) -> str:
-        """What it would be built from: equal keys give the same table."""
-        versions = ",".join(f"{alias}={version}" for alias, version in sorted(self.input_versions.items()))
-        above = ",".join(self.stale_upstreams)
-        return f"{self.spec_hash};{versions};{above}"
+    compiler_version: int
+    timezone: str
+    definition_hash: str
+    build_key: str | None
+    columns_hash: str
+    content_hash: str
+    built_for: date | None = None
+    uses_labels: bool = False
 
 
-# One row for each input of each recipe, with the version it has now. `busy` counts a request as queued for an hour:
-# longer, and the run that was to serve it is taken for lost.
-_INPUTS = """
-SELECT i.recipe_id, i.alias, i.built_version, i.source_ident, u.name AS upstream,
-       coalesce(ts.data_version, us.data_version) AS version,
-       coalesce(ts.changed_at, us.changed_at) AS changed_at,
-       t.id IS NULL AND u.id IS NULL AS missing,
-       coalesce(ts.loaded_at, us.built_at) IS NULL AS never_loaded,
-       coalesce(ss.failures_in_a_row, us.failures_in_a_row, 0) > 0 AS failing,
-       coalesce(ss.next_due_at <= :now AND p.org_id IS NULL, false) OR coalesce(l.expires_at > :now, false)
-           OR coalesce(ss.last_requested_at > greatest(ss.last_started_at, :now - interval '1 hour'), false) AS busy
-FROM datasense.recipe_inputs i
-JOIN datasense.recipes r ON r.id = i.recipe_id
-LEFT JOIN datasense.sources s ON s.org_id = r.org_id AND replace(s.slug, '-', '_') = i.source_ident
-LEFT JOIN datasense.source_tables t ON t.source_id = s.id AND replace(t.slug, '-', '_') = i.table_ident
-LEFT JOIN datasense.table_status ts ON ts.table_id = t.id
-LEFT JOIN datasense.source_status ss ON ss.source_id = t.source_id
-LEFT JOIN datasense.leases l ON l.source_id = t.source_id
-LEFT JOIN datasense.pauses p ON p.org_id = s.org_id AND p.source_id = s.id
-LEFT JOIN datasense.recipes u ON u.org_id = r.org_id AND replace(u.name, '-', '_') = i.recipe_ident
-LEFT JOIN datasense.recipe_status us ON us.recipe_id = u.id
-"""
-
-_RECIPES = f"""
-WITH inputs AS ({_INPUTS}),
-grouped AS (
-    SELECT recipe_id, json_agg(inputs ORDER BY alias) AS inputs,
-           bool_or(NOT missing AND version IS DISTINCT FROM built_version) AS changed, max(changed_at) AS changed_at
-    FROM inputs GROUP BY recipe_id
-),
-every AS (
-    SELECT r.id AS recipe_id, r.name, r.spec_hash, o.id AS org_id, o.slug AS org_slug, o.tier,
-           st.spec_hash IS DISTINCT FROM r.spec_hash AS spec_changed, coalesce(g.inputs, '[]') AS inputs,
-           coalesce(st.failed_at > greatest(g.changed_at, r.updated_at), false) AS failed_unchanged,
-           st.failures_in_a_row, st.last_requested_at,
-           bool_or(st.spec_hash IS DISTINCT FROM r.spec_hash OR coalesce(g.changed, false))
-               OVER (PARTITION BY o.id) AS org_has_stale
-    FROM datasense.recipes r
-    JOIN datasense.recipe_status st ON st.recipe_id = r.id
-    JOIN datasense.organizations o ON o.id = r.org_id
-    LEFT JOIN grouped g ON g.recipe_id = r.id
-    WHERE {SHARD_CONDITION}
-      AND NOT EXISTS (SELECT FROM datasense.pauses p WHERE p.org_id = o.id AND p.source_id IS NULL)
-)
-SELECT * FROM every WHERE org_has_stale ORDER BY org_slug, name
-"""  # noqa: S608 - constants of ours
-
-
-def read_input_versions(connection: Connection, recipe_id: int) -> dict[str, int]:
-    """Alias → data version of each input as it is now; read before building, recorded after. Missing inputs are out."""
-    query = f"SELECT alias, version FROM ({_INPUTS}) i WHERE recipe_id = :recipe AND NOT missing"  # noqa: S608
+def read_input_versions(connection: Connection, recipe_id: int) -> dict[str, InputVersion]:
+    """Alias → what each input is now; read before building, recorded after. Inputs that name nothing are out."""
+    query = (
+        "SELECT alias, version, columns_hash, labels_hash"  # noqa: S608 - constants of ours
+        f" FROM ({INPUTS}) i WHERE recipe_id = :recipe AND NOT missing"
+    )
     rows = connection.execute(text(query), {"recipe": recipe_id, "now": datetime.now().astimezone()})
-    return {row.alias: row.version for row in rows}
+    return {row.alias: InputVersion(row.version, row.columns_hash, row.labels_hash) for row in rows}
+
+
+def read_last_build(connection: Connection, recipe_id: int) -> LastBuild:
+    """What the recipe's table is built from so far.
+
+    Raises:
+        sqlalchemy.exc.NoResultFound: there is no such recipe.
+
+    """
+    columns = (
+        recipe_status.c.data_version,
+        recipe_status.c.row_count,
+        recipe_status.c.built_at,
+        recipe_status.c.definition_hash,
+        recipe_status.c.build_key,
+        recipe_status.c.columns_hash,
+        recipe_status.c.content_hash,
+    )
+    row = connection.execute(select(*columns).where(recipe_status.c.recipe_id == recipe_id)).one()
+    return LastBuild(*row)
 
 
 def record_build(
-    connection: Connection,
-    recipe_id: int,
-    *,
-    run_id: str,
-    row_count: int,
-    spec_hash: str,
-    input_versions: Mapping[str, int],
-    changed: bool,
-) -> int:
-    """Record what was built from which spec and inputs; return the data version, which grows by one when `changed`."""
+    connection: Connection, recipe_id: int, build: BuildRecord, inputs: Mapping[str, InputVersion]
+) -> tuple[int, bool]:
+    """Record what was built from which inputs; return the data version and whether the content is another than before.
+
+    The data version grows by one with the content, and recipes that read this one are stale then.
+    """
+    changed = recipe_status.c.content_hash.is_distinct_from(build.content_hash)
+    before = connection.execute(
+        select(changed).where(recipe_status.c.recipe_id == recipe_id).with_for_update()
+    ).scalar_one()
     values: dict[str, Any] = {
-        "run_id": run_id,
-        "row_count": row_count,
-        "spec_hash": spec_hash,
+        "run_id": build.run_id,
+        "row_count": build.row_count,
+        "spec_hash": build.spec_hash,
+        "compiler_version": build.compiler_version,
+        "timezone": build.timezone,
+        "built_for": build.built_for,
+        "definition_hash": build.definition_hash,
+        "build_key": build.build_key,
+        "columns_hash": build.columns_hash,
+        "content_hash": build.content_hash,
         "built_at": func.now(),
         "failure_kind": None,
         "failure_message": None,
         "failures_in_a_row": 0,
     }
-    if changed:
+    if before:
         values |= {"data_version": recipe_status.c.data_version + 1, "changed_at": func.now()}
     version = connection.execute(
         update(recipe_status)
@@ -156,14 +124,24 @@ def record_build(
         .values(**values)
         .returning(recipe_status.c.data_version)
     ).scalar_one()
-    if input_versions:
+    if inputs:
         connection.execute(
             update(recipe_inputs)
             .where(recipe_inputs.c.recipe_id == recipe_id, recipe_inputs.c.alias == bindparam("of_alias"))
-            .values(built_version=bindparam("version")),
-            [{"of_alias": alias, "version": version} for alias, version in input_versions.items()],
+            .values(
+                built_version=bindparam("data"), built_columns=bindparam("columns"), built_labels=bindparam("labels")
+            ),
+            [
+                {
+                    "of_alias": alias,
+                    "data": each.data,
+                    "columns": each.columns,
+                    "labels": (each.labels or "") if build.uses_labels else None,
+                }
+                for alias, each in inputs.items()
+            ],
         )
-    return int(version)
+    return int(version), bool(before)
 
 
 def record_build_failure(connection: Connection, recipe_id: int, *, run_id: str, failure: FailureRecord) -> int:
@@ -183,77 +161,8 @@ def record_build_failure(connection: Connection, recipe_id: int, *, run_id: str,
     return int(count)
 
 
-def stale_recipes(connection: Connection, now: datetime, shard: Shard | None = None) -> list[StaleRecipe]:
-    """Recipes to be built again, by organisation and name, those below a stale recipe included.
-
-    Organisations that are paused are left out. Two stale recipes of one organisation belong in one run.
-    """
-    rows = connection.execute(text(_RECIPES), {"now": now, **shard_binds(shard)}).mappings().all()
-    directly = {
-        (row["org_id"], row["name"])
-        for row in rows
-        if row["spec_changed"] or any(_differs(each) for each in row["inputs"])
-    }
-    stale = _with_dependents(directly, rows)
-    found = [_stale_recipe(row, stale) for row in rows if (row["org_id"], row["name"]) in stale]
-    blocked = {(each.org_id, each.name) for each in found if each.waits_for}
-    waiting = _with_dependents(blocked, rows)
-    return [
-        replace(each, blocked_upstreams=tuple(name for name in each.upstreams if (each.org_id, name) in waiting))
-        for each in found
-    ]
-
-
 def mark_requested(connection: Connection, recipe_ids: Sequence[int], now: datetime) -> None:
     """Note that a run was asked for these recipes."""
     connection.execute(
         update(recipe_status).where(recipe_status.c.recipe_id.in_(recipe_ids)).values(last_requested_at=now)
-    )
-
-
-def _differs(each: Mapping[str, Any]) -> bool:
-    return not each["missing"] and each["version"] != each["built_version"]
-
-
-def _with_dependents(directly: set[tuple[int, str]], rows: Sequence[RowMapping]) -> set[tuple[int, str]]:
-    dependents: dict[tuple[int, str], list[tuple[int, str]]] = {}
-    for row in rows:
-        for each in row["inputs"]:
-            if each["upstream"] is not None:
-                dependents.setdefault((row["org_id"], each["upstream"]), []).append((row["org_id"], row["name"]))
-    reached, waiting = set(directly), list(directly)
-    while waiting:
-        for dependent in dependents.get(waiting.pop(), []):
-            if dependent not in reached:
-                reached.add(dependent)
-                waiting.append(dependent)
-    return reached
-
-
-def _stale_recipe(row: RowMapping, stale: set[tuple[int, str]]) -> StaleRecipe:
-    inputs = row["inputs"]
-    # What a stale recipe above will write is not waited for: both are built in one run, in order.
-    own = [each for each in inputs if (row["org_id"], each["upstream"]) not in stale]
-    upstreams = sorted({each["upstream"] for each in inputs if each["upstream"] is not None})
-    return StaleRecipe(
-        recipe_id=row["recipe_id"],
-        name=row["name"],
-        org_id=row["org_id"],
-        org_slug=row["org_slug"],
-        tier=Tier(row["tier"]),
-        spec_hash=row["spec_hash"],
-        spec_changed=row["spec_changed"],
-        changed=tuple(each["alias"] for each in inputs if _differs(each)),
-        missing=tuple(each["alias"] for each in inputs if each["missing"]),
-        never_loaded=tuple(each["alias"] for each in own if each["never_loaded"] and not each["missing"]),
-        failing=tuple(each["alias"] for each in own if each["failing"]),
-        busy=tuple(each["alias"] for each in own if each["busy"]),
-        sources=tuple(sorted({each["source_ident"] for each in inputs if each["source_ident"] is not None})),
-        upstreams=tuple(upstreams),
-        stale_upstreams=tuple(name for name in upstreams if (row["org_id"], name) in stale),
-        blocked_upstreams=(),
-        input_versions={each["alias"]: each["version"] for each in inputs if not each["missing"]},
-        failed_unchanged=row["failed_unchanged"],
-        failures_in_a_row=row["failures_in_a_row"],
-        last_requested_at=row["last_requested_at"],
     )

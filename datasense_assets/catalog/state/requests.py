@@ -19,7 +19,11 @@ BREAKER = "breaker"
 
 @dataclass(frozen=True)
 class AskedRun:
-    """A run someone asked for: of one source (some of its tables), of one recipe, or of the whole organisation."""
+    """A run someone asked for: of one source (some of its tables), of one recipe, or of the whole organisation.
+
+    `full_reload`: the whole history of a source; a recipe's table even where it would be the same. `after`: ids of
+    requests whose runs have to succeed first (the inputs of a recipe, which is then built with the recipes it reads).
+    """
 
     id: int
     org_id: int
@@ -36,6 +40,7 @@ class AskedRun:
     requested_by: str
     requested_at: datetime
     last_success_at: datetime | None
+    after: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,14 @@ class RequestResult:
 _OPEN = f"""
 SELECT q.id, q.org_id, o.slug AS org_slug, q.source_id, s.slug AS source_slug, q.recipe_id, r.name AS recipe_name,
        q.tables, q.partition_first, q.partition_last, q.full_reload, q.lane, q.requested_by, q.requested_at,
-       st.last_success_at
+       st.last_success_at, coalesce(q.after_requests, '{{}}') AS after
 FROM datasense.sync_requests q
 JOIN datasense.organizations o ON o.id = q.org_id
 LEFT JOIN datasense.sources s ON s.id = q.source_id
 LEFT JOIN datasense.source_status st ON st.source_id = q.source_id
 LEFT JOIN datasense.recipes r ON r.id = q.recipe_id
 WHERE q.taken_at IS NULL AND {SHARD_CONDITION}
+  AND NOT EXISTS (SELECT FROM datasense.sync_requests a WHERE a.id = ANY (q.after_requests) AND a.taken_at IS NULL)
 ORDER BY q.id LIMIT :limit
 """  # noqa: S608 - the condition is a constant of ours
 
@@ -72,8 +78,11 @@ def add_request(
     full_reload: bool = False,
     lane: str = "interactive",
     requested_by: str = "",
+    after: Sequence[int] = (),
 ) -> int:
     """Ask for a run and return the request's id; `partitions` is the first and the last key, both taken in.
+
+    `after`: requests whose runs have to succeed first.
 
     Raises:
         sqlalchemy.exc.IntegrityError: source or recipe belong to another organisation, or both are given.
@@ -90,14 +99,23 @@ def add_request(
         full_reload=full_reload,
         lane=lane,
         requested_by=requested_by,
+        after_requests=list(after) or None,
     )
     return int(connection.execute(request.returning(sync_requests.c.id)).scalar_one())
 
 
 def open_requests(connection: Connection, limit: int, shard: Shard | None = None) -> list[AskedRun]:
-    """Up to `limit` requests that no run serves yet, oldest first; each stays open until `settle_request`."""
+    """Up to `limit` requests that no run serves yet, oldest first; each stays open until `settle_request`.
+
+    One that comes after requests which nobody has taken yet is left out.
+    """
     rows = connection.execute(text(_OPEN), {"limit": limit, **shard_binds(shard)}).mappings()
-    return [AskedRun(**{**row, "tables": None if row["tables"] is None else tuple(row["tables"])}) for row in rows]
+    return [
+        AskedRun(
+            **{**row, "tables": None if row["tables"] is None else tuple(row["tables"]), "after": tuple(row["after"])}
+        )
+        for row in rows
+    ]
 
 
 def settle_request(

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ibis
+import ibis.expr.operations as ops
+import ibis.expr.types as ir
 
 # The modules that register how steps compile.
 from datasense_assets.recipes.compiling import aggregate as _aggregate
@@ -40,12 +42,10 @@ from datasense_assets.recipes.language.derived import LabelValues
 from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
+from datasense_assets.recipes.versions import COMPILER_VERSION, Clock
 
 __all__ = ["COMPILER_VERSION", "DELETED_AT", "Compiled", "compile_recipe"]
 _REGISTERED = (_aggregate, _columns, _derived, _reshaping, _rows, _tables, _texts, _values, _windows)
-
-COMPILER_VERSION = 4
-"""Raised whenever the same recipe compiles to other SQL; part of the cache's key and of a recipe's code version."""
 
 _CACHE_SIZE = 512
 
@@ -55,7 +55,8 @@ class Compiled:
     """What a recipe compiles to. `lossy_casts` has (column, SQL that counts the values lost in it).
 
     `lineage` gives the source columns of each result column, `row_lineage` those that only decide which rows there are,
-    `row_uses` the same by how they do; `named` are those without which the recipe could not be compiled.
+    `row_uses` the same by how they do; `named` are those without which the recipe could not be compiled. `clock`:
+    whether the result hangs on the day or even the moment of the build.
     """
 
     sql: str
@@ -66,6 +67,7 @@ class Compiled:
     named: list[Source]
     lossy_casts: list[tuple[str, str]]
     key: str
+    clock: Clock = "none"
 
 
 _cache: OrderedDict[str, Compiled] = OrderedDict()
@@ -146,7 +148,15 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
         named=named_sources(mentions),
         lossy_casts=counts,
         key=key,
+        clock=_clock(frame.table),
     )
+
+
+def _clock(table: ir.Table) -> Clock:
+    operation = table.op()
+    if operation.find(ops.TimestampNow):
+        return "moment"
+    return "day" if operation.find(ops.DateNow) else "none"
 
 
 def _run_steps(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None) -> tuple[Frame, Context]:

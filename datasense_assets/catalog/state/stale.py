@@ -1,0 +1,195 @@
+"""Which recipes are out of date, and what stands in the way of building them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, text
+
+from datasense_assets.catalog.models import Tier, identifier
+from datasense_assets.catalog.sharding import SHARD_CONDITION, shard_binds
+from datasense_assets.settings import Shard
+
+
+@dataclass(frozen=True)
+class StaleRecipe:
+    """A recipe whose spec or data has changed since it was built, and what stands in the way of building it.
+
+    `spec_changed`: its spec, the compiler, the organisation's time zone or the day that it asks for is another.
+    `changed`, `missing` (names nothing in the catalog), `never_loaded`, `failing` and `busy` (due, queued or running)
+    hold aliases of inputs; one is changed when its data, its columns or the choice labels that were used are others.
+    `sources`: the sources it reads, as identifiers; `upstreams`: the recipes it reads, by name; `stale_upstreams`:
+    those that are stale too and are to be built first; `blocked_upstreams`: those of them that have to wait themselves.
+    `failed_unchanged`: it failed after the last change, so building again fails again.
+    """
+
+    recipe_id: int
+    name: str
+    org_id: int
+    org_slug: str
+    tier: Tier
+    spec_hash: str
+    spec_changed: bool
+    changed: tuple[str, ...]
+    missing: tuple[str, ...]
+    never_loaded: tuple[str, ...]
+    failing: tuple[str, ...]
+    busy: tuple[str, ...]
+    sources: tuple[str, ...]
+    upstreams: tuple[str, ...]
+    stale_upstreams: tuple[str, ...]
+    blocked_upstreams: tuple[str, ...]
+    failed_unchanged: bool
+    failures_in_a_row: int
+    last_requested_at: datetime | None
+
+    @property
+    def org(self) -> str:
+        """The organisation as an identifier."""
+        return identifier(self.org_slug)
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why it is not to be built now, in one phrase; None when its inputs have settled."""
+        reasons = {
+            "is not in the catalog": self.missing,
+            "has never been loaded": self.never_loaded,
+            "has failed": self.failing,
+            "is due or running": self.busy,
+            "waits itself": self.blocked_upstreams,
+        }
+        said = [f"{', '.join(names)} {reason}" for reason, names in reasons.items() if names]
+        return "; ".join(said) or None
+
+
+# One row for each input of each recipe, with the version it has now. `busy` counts a request as queued for an hour:
+# longer, and the run that was to serve it is taken for lost.
+INPUTS = """
+SELECT i.recipe_id, i.alias, i.source_ident, u.name AS upstream,
+       coalesce(ts.data_version, us.data_version) AS version,
+       coalesce(ts.columns_hash, us.columns_hash) AS columns_hash, ts.labels_hash,
+       greatest(ts.changed_at, ts.columns_changed_at, us.changed_at) AS changed_at,
+       coalesce(ts.data_version, us.data_version) IS DISTINCT FROM i.built_version
+           OR coalesce(ts.columns_hash, us.columns_hash) IS DISTINCT FROM i.built_columns
+           OR coalesce(ts.labels_hash, '') <> i.built_labels IS TRUE AS differs,
+       t.id IS NULL AND u.id IS NULL AS missing,
+       coalesce(ts.loaded_at, us.built_at) IS NULL AS never_loaded,
+       coalesce(ss.failures_in_a_row, us.failures_in_a_row, 0) > 0 AS failing,
+       coalesce(ss.next_due_at <= :now AND p.org_id IS NULL, false) OR coalesce(l.expires_at > :now, false)
+           OR coalesce(ss.last_requested_at > greatest(ss.last_started_at, :now - interval '1 hour'), false) AS busy
+FROM datasense.recipe_inputs i
+JOIN datasense.recipes r ON r.id = i.recipe_id
+LEFT JOIN datasense.sources s ON s.org_id = r.org_id AND replace(s.slug, '-', '_') = i.source_ident
+LEFT JOIN datasense.source_tables t ON t.source_id = s.id AND replace(t.slug, '-', '_') = i.table_ident
+LEFT JOIN datasense.table_status ts ON ts.table_id = t.id
+LEFT JOIN datasense.source_status ss ON ss.source_id = t.source_id
+LEFT JOIN datasense.leases l ON l.source_id = t.source_id
+LEFT JOIN datasense.pauses p ON p.org_id = s.org_id AND p.source_id = s.id
+LEFT JOIN datasense.recipes u ON u.org_id = r.org_id AND replace(u.name, '-', '_') = i.recipe_ident
+LEFT JOIN datasense.recipe_status us ON us.recipe_id = u.id
+"""
+
+# Of a recipe r with its status st and organisation o: it may mean something else than when it was built.
+SPEC_CHANGED = """(
+    st.spec_hash IS DISTINCT FROM r.spec_hash OR st.timezone IS DISTINCT FROM o.timezone
+    OR coalesce(st.built_for < (CAST(:now AS timestamptz) AT TIME ZONE o.timezone)::date, false)
+)"""
+
+_OUTDATED = f"({SPEC_CHANGED} OR st.compiler_version IS DISTINCT FROM :compiler_version)"
+
+_RECIPES = f"""
+WITH inputs AS ({INPUTS}),
+grouped AS (
+    SELECT recipe_id, json_agg(inputs ORDER BY alias) AS inputs,
+           bool_or(NOT missing AND differs) AS changed, max(changed_at) AS changed_at
+    FROM inputs GROUP BY recipe_id
+),
+every AS (
+    SELECT r.id AS recipe_id, r.name, r.spec_hash, o.id AS org_id, o.slug AS org_slug, o.tier,
+           {_OUTDATED} AS spec_changed, coalesce(g.inputs, '[]') AS inputs,
+           coalesce(st.failed_at > greatest(g.changed_at, r.updated_at), false) AS failed_unchanged,
+           st.failures_in_a_row, st.last_requested_at,
+           bool_or({_OUTDATED} OR coalesce(g.changed, false)) OVER (PARTITION BY o.id) AS org_has_stale
+    FROM datasense.recipes r
+    JOIN datasense.recipe_status st ON st.recipe_id = r.id
+    JOIN datasense.organizations o ON o.id = r.org_id
+    LEFT JOIN grouped g ON g.recipe_id = r.id
+    WHERE {SHARD_CONDITION}
+      AND NOT EXISTS (SELECT FROM datasense.pauses p WHERE p.org_id = o.id AND p.source_id IS NULL)
+)
+SELECT * FROM every WHERE org_has_stale ORDER BY org_slug, name
+"""  # noqa: S608 - constants of ours
+
+
+def stale_recipes(
+    connection: Connection, now: datetime, compiler_version: int, shard: Shard | None = None
+) -> list[StaleRecipe]:
+    """Recipes to be built again, by organisation and name, those below a stale recipe included.
+
+    Organisations that are paused are left out. Two stale recipes of one organisation belong in one run.
+    """
+    binds = {"now": now, "compiler_version": compiler_version, **shard_binds(shard)}
+    rows = connection.execute(text(_RECIPES), binds).mappings().all()
+    directly = {
+        (row["org_id"], row["name"])
+        for row in rows
+        if row["spec_changed"] or any(_differs(each) for each in row["inputs"])
+    }
+    stale = _with_dependents(directly, rows)
+    found = [_stale_recipe(row, stale) for row in rows if (row["org_id"], row["name"]) in stale]
+    blocked = {(each.org_id, each.name) for each in found if each.waits_for}
+    waiting = _with_dependents(blocked, rows)
+    return [
+        replace(each, blocked_upstreams=tuple(name for name in each.upstreams if (each.org_id, name) in waiting))
+        for each in found
+    ]
+
+
+def _differs(each: Mapping[str, Any]) -> bool:
+    return not each["missing"] and bool(each["differs"])
+
+
+def _with_dependents(directly: set[tuple[int, str]], rows: Sequence[RowMapping]) -> set[tuple[int, str]]:
+    dependents: dict[tuple[int, str], list[tuple[int, str]]] = {}
+    for row in rows:
+        for each in row["inputs"]:
+            if each["upstream"] is not None:
+                dependents.setdefault((row["org_id"], each["upstream"]), []).append((row["org_id"], row["name"]))
+    reached, waiting = set(directly), list(directly)
+    while waiting:
+        for dependent in dependents.get(waiting.pop(), []):
+            if dependent not in reached:
+                reached.add(dependent)
+                waiting.append(dependent)
+    return reached
+
+
+def _stale_recipe(row: RowMapping, stale: set[tuple[int, str]]) -> StaleRecipe:
+    inputs = row["inputs"]
+    # What a stale recipe above will write is not waited for: both are built in one run, in order.
+    own = [each for each in inputs if (row["org_id"], each["upstream"]) not in stale]
+    upstreams = sorted({each["upstream"] for each in inputs if each["upstream"] is not None})
+    return StaleRecipe(
+        recipe_id=row["recipe_id"],
+        name=row["name"],
+        org_id=row["org_id"],
+        org_slug=row["org_slug"],
+        tier=Tier(row["tier"]),
+        spec_hash=row["spec_hash"],
+        spec_changed=row["spec_changed"],
+        changed=tuple(each["alias"] for each in inputs if _differs(each)),
+        missing=tuple(each["alias"] for each in inputs if each["missing"]),
+        never_loaded=tuple(each["alias"] for each in own if each["never_loaded"] and not each["missing"]),
+        failing=tuple(each["alias"] for each in own if each["failing"]),
+        busy=tuple(each["alias"] for each in own if each["busy"]),
+        sources=tuple(sorted({each["source_ident"] for each in inputs if each["source_ident"] is not None})),
+        upstreams=tuple(upstreams),
+        stale_upstreams=tuple(name for name in upstreams if (row["org_id"], name) in stale),
+        blocked_upstreams=(),
+        failed_unchanged=row["failed_unchanged"],
+        failures_in_a_row=row["failures_in_a_row"],
+        last_requested_at=row["last_requested_at"],
+    )
