@@ -24,7 +24,7 @@ from datasense_assets.settings import get_settings
 
 if TYPE_CHECKING:
     from datasense_assets.connectors.base import Connector, Window
-    from datasense_assets.ingest.load import PreparedLoad, Sync
+    from datasense_assets.ingest.load import PreparedLoad, Sync, UnchangedTable
     from datasense_assets.ingest.report import TableReport
 
 
@@ -242,7 +242,9 @@ def _to_load(context: dg.AssetExecutionContext, org: Organization, source: Sourc
     ]
 
 
-def _run_dlt(context: dg.AssetExecutionContext, org: Organization, source: Source, prepared: PreparedLoad) -> None:
+def _run_dlt(
+    context: dg.AssetExecutionContext, org: Organization, source: Source, prepared: PreparedLoad | UnchangedTable
+) -> None:
     """Run the pipeline through dagster-dlt; what it says of the tables is corrected by `load_metadata`.
 
     dagster-dlt leaves out resources whose assets are not selected; a repeat group without its parent's rows would be a
@@ -251,8 +253,9 @@ def _run_dlt(context: dg.AssetExecutionContext, org: Organization, source: Sourc
     from dagster_dlt import DagsterDltResource
 
     from datasense_assets.assets.dlt_translator import SourceTranslator
+    from datasense_assets.ingest.skipping import UnchangedTable
 
-    if not prepared.needs_load:
+    if isinstance(prepared, UnchangedTable) or not prepared.needs_load:
         return
     whole: Any = SimpleNamespace(is_subset=False, has_assets_def=False, log=context.log)
     events = DagsterDltResource().run(

@@ -63,6 +63,8 @@ def load_metadata(report: TableReport) -> dict[str, Any]:
         "dagster/table_name": f"{report.schema}.{report.warehouse_table}",
         "dagster/column_schema": column_schema(report.columns),
         "rows_loaded": report.rows_loaded,
+        "rows_read": report.rows_read,
+        "rows_padded": report.rows_padded,
         "rows_rejected": report.rows_rejected,
         "rows_deleted": report.rows_deleted,
         "bytes": report.bytes,

@@ -237,6 +237,7 @@ table_status = Table(
     _text("columns_hash"),
     _text("labels_hash"),
     _time("columns_changed_at"),
+    Column("fingerprint", JSONB(none_as_null=True)),
 )
 
 recipe_status = Table(

@@ -151,6 +151,13 @@ class Connector(Protocol):
     def describe(self, resource: str) -> list[TableInfo]:
         """The tables of one resource, the top table first; raise SourceError."""
 
+    def fingerprint(self, resource: str, previous: str | None) -> str | None:
+        """What changes whenever the resource's content does, by one cheap call at most; None where nothing tells.
+
+        Asked before `read`, once for each load. `previous`: what was said when the resource was last loaded whole;
+        the very same text again means that it need not be read. Raise SourceError.
+        """
+
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """Pages of the resource as asked; raise SourceError (at any page)."""
 

@@ -116,12 +116,9 @@ class CsvConnector:
         for page in self.read(ReadRequest(resource)):
             yield page.data.column("_ds_row_id").to_pylist()
 
-    def fingerprint(self) -> str | None:
-        """What changes when the file does: ETag, Last-Modified, or a local file's time and size; None if unknown.
-
-        Before the file was downloaded it costs one HEAD request; raise SourceError.
-        """
-        return self._file.fingerprint()
+    def fingerprint(self, resource: str, previous: str | None) -> str | None:  # noqa: ARG002  the protocol's
+        """A local file's time and size; None for a download; raise SourceError."""
+        return None if self._config.is_web else self._file.fingerprint()
 
     def close(self) -> None:
         """Close connections, delete temporary files."""

@@ -94,6 +94,10 @@ class GoogleSheetsConnector:
         table.columns()
         return [self._info(resource, table)]
 
+    def fingerprint(self, resource: str, previous: str | None) -> str | None:  # noqa: ARG002  the protocol's
+        """None: the cursor tells what is new."""
+        return None
+
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """The whole table in pages of at most 20,000 rows; rows without any value are left out.
 

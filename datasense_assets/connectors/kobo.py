@@ -83,6 +83,10 @@ class KoboConnector:
         rows = asset.get("deployment__submission_count")
         return form_tables(asset).infos(rows if isinstance(rows, int) else None, self._history_start(asset))
 
+    def fingerprint(self, resource: str, previous: str | None) -> str | None:  # noqa: ARG002  the protocol's
+        """None: the cursor tells what is new."""
+        return None
+
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """Submissions as asked, in order of `_id`; no page where there are none.
 

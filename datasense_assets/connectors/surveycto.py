@@ -150,6 +150,10 @@ class SurveyctoConnector:
             self._described[resource] = _infos(resource, find_layout(keys, self._config.plain_columns))
         return self._described[resource]
 
+    def fingerprint(self, resource: str, previous: str | None) -> str | None:  # noqa: ARG002  the protocol's
+        """None: the cursor tells what is new."""
+        return None
+
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """Submissions as asked; no page where there are none. The newest come last.
 

@@ -63,6 +63,19 @@ def write(connection: Connection, claim: Claim) -> None:
         raise FenceLost(f"table {claim.table} was taken over by another load")
 
 
+def last_writer(connection: Connection, schema: str, table: str) -> str | None:
+    """The load that wrote the table last, without taking it over; None where that is not known."""
+    query = sql.SQL("SELECT written_by FROM {claims} WHERE table_name = {table}").format(
+        **_names(Claim(schema, table, ""))
+    )
+    try:
+        with connection.transaction():
+            row = connection.execute(query).fetchone()
+    except (errors.UndefinedTable, errors.InvalidSchemaName):
+        return None
+    return None if row is None else row[0]
+
+
 def is_held(connection: Connection, claim: Claim) -> bool:
     """Whether no other load has begun since."""
     query = sql.SQL("SELECT FROM {claims} WHERE table_name = {table} AND load_id = {load_id}")

@@ -18,6 +18,7 @@ from datasense_assets.catalog.state import (
     SchemaChange,
     advance_cursor,
     check_fence,
+    keep_fingerprint,
     read_table_status,
     record_load,
     record_schema_changes,
@@ -61,7 +62,8 @@ def finish_load(sync: Sync, prepared: PreparedLoad) -> list[TableReport]:
             _record(sync, prepared, each, outcome, catalog)
             for each, outcome in zip(prepared.tables, outcomes, strict=True)
         ]
-        if sync.plan.window is None or not sync.connector.has_history:
+        if sync.is_live:
+            keep_fingerprint(catalog, prepared.top.table.id, prepared.fingerprint)
             _move_cursor(sync, prepared, outcomes[0].rows_deleted, catalog)
         else:
             check_fence(catalog, prepared.top.table.id, sync.fence)
@@ -170,8 +172,8 @@ def _store_rejected(prepared: PreparedLoad, connection: Connection, schema: str)
     settle.store_rejected(
         connection, schema, name, prepared.rejected, replace=prepared.complete, moment=prepared.loaded_at
     )
-    if prepared.rejected_count:
-        prepared.notes.append(f"{prepared.rejected_count} rows could not be read; the first are in {schema}.{name}")
+    if prepared.rejected.count:
+        prepared.notes.append(f"{prepared.rejected.count} rows could not be read; they are in {schema}.{name}")
 
 
 def _record(
@@ -191,7 +193,7 @@ def _record(
         run_id=sync.plan.run_id,
         row_count=outcome.row_count,
         rows_loaded=outcome.rows_loaded,
-        rejected=prepared.rejected_count if top else 0,
+        rejected=prepared.rejected.count if top else 0,
         content_hash=prepared.content_hash if top else None,
         changed=changed,
         fresh_as_of=prepared.loaded_at if prepared.request.window is None else None,
@@ -206,7 +208,9 @@ def _record(
         title=sync.shape_of(load).title,
         row_count=outcome.row_count,
         rows_loaded=outcome.rows_loaded,
-        rows_rejected=prepared.rejected_count if top else 0,
+        rows_read=load.scratch.rows + (prepared.rejected.count if top else 0),
+        rows_padded=prepared.stats.padded_rows if top else 0,
+        rows_rejected=prepared.rejected.count if top else 0,
         rows_deleted=outcome.rows_deleted,
         bytes=prepared.stats.bytes if top else 0,
         api_calls=prepared.stats.api_calls if top else 0,

@@ -40,11 +40,13 @@ from datasense_assets.ingest.report import SyncPlan, TableReport
 from datasense_assets.ingest.rows import typed_rows
 from datasense_assets.ingest.schema import (
     TableShape,
+    count_rows,
     ensure_tables,
     existing_types,
     special_columns,
 )
 from datasense_assets.ingest.scratch import TableScratch
+from datasense_assets.ingest.skipping import UnchangedTable, ask_whether_changed, report_unchanged
 from datasense_assets.warehouse.organizations import WarehouseTarget
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ __all__ = [
     "Sync",
     "SyncPlan",
     "TableReport",
+    "UnchangedTable",
     "WindowRefused",
     "open_sync",
     "source_error",
@@ -99,8 +102,10 @@ class Sync:
         """Throw the scratch folder away."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def prepare(self, table: SourceTable) -> PreparedLoad:
+    def prepare(self, table: SourceTable) -> PreparedLoad | UnchangedTable:
         """Read the table and its repeat groups, name and type their columns. The warehouse is only read.
+
+        Where the source says that nothing has changed since the last load, it is not read.
 
         Raises:
             SourceError: the source could not be read; nothing has been changed.
@@ -110,6 +115,9 @@ class Sync:
         now = datetime.now(UTC)
         self._refuse_past_window(now)
         before = copy_stats(self.connector.stats)
+        said = ask_whether_changed(self, table, now)
+        if isinstance(said, UnchangedTable):
+            return said
         infos = {info.path: info for info in self.connector.describe(table.resource)}
         if () not in infos:
             raise BadData(f"{table.slug} has no description.", advice="Check that the resource still exists.")
@@ -147,6 +155,7 @@ class Sync:
         needs_load = any(each.expected for each in tables)
         if mirror or not self.connector.has_history:
             same = usable and recorded and status is not None and status.content_hash == whole and same_shape(tables)
+            same = same and self._has_rows_of(status, tables)
             needs_load = needs_load and not (same and not self.plan.full)
         prepared = PreparedLoad(
             pipeline=None,  # type: ignore[arg-type]  # made below: they need the prepared load
@@ -160,7 +169,7 @@ class Sync:
             boundary=boundary.current(),
             cursor_after=read.cursor,
             rejected=read.rejected,
-            rejected_count=read.rejected_count,
+            fingerprint=said,
             content_hash=whole,
             status=status,
             stats=stats_since(before, self.connector.stats),
@@ -181,13 +190,15 @@ class Sync:
         )
         return prepared
 
-    def finish(self, prepared: PreparedLoad) -> list[TableReport]:
+    def finish(self, prepared: PreparedLoad | UnchangedTable) -> list[TableReport]:
         """Put the rest right and record the load: the warehouse first, then the catalog, with the cursor last.
 
         Raises:
             FenceLost: another run has taken the source; nothing is recorded, nor anything written.
             LoadMismatch: the warehouse does not hold what was read.
         """
+        if isinstance(prepared, UnchangedTable):
+            return report_unchanged(self, prepared)
         return finish_load(self, prepared)
 
     def ensure(self, prepared: PreparedLoad) -> None:
@@ -226,6 +237,11 @@ class Sync:
         """Whether tables have `_ds_deleted_at`."""
         return self.plan.source.deletes is Deletes.MARK
 
+    @property
+    def is_live(self) -> bool:
+        """Whether the load is of how things are now, and not of a past window."""
+        return self.plan.window is None or not self.connector.has_history
+
     def _refuse_past_window(self, now: datetime) -> None:
         window = self.plan.window
         if window is not None and not self.connector.has_history and not window.start <= now < window.end:
@@ -255,6 +271,12 @@ class Sync:
 
     def _known_tables(self, tables: list[SourceTable], table: SourceTable) -> dict[TablePath, SourceTable]:
         return {each.path: each for each in tables if each.resource == table.resource}
+
+    def _has_rows_of(self, status: TableStatus | None, tables: list[TableLoad]) -> bool:
+        """Whether as many rows are there as the last load left: none deleted or added by hand."""
+        with self.target.connect() as warehouse:
+            there = count_rows(warehouse, self.target.schema, tables[0].warehouse_table)
+        return status is not None and there == status.row_count
 
     def _is_intact(self, warehouse: Any, known: dict[TablePath, SourceTable], status: TableStatus | None) -> bool:
         """Whether all that was ever loaded is still there: no table and no column dropped by hand."""

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from datasense_assets.catalog.models import SourceTable
-from datasense_assets.catalog.state import CursorRow, FenceLost, TableStatus
-from datasense_assets.connectors.base import ReadRequest, ReadStats, Rejected, TableInfo
+from datasense_assets.catalog.state import CursorRow, FenceLost, Fingerprint, TableStatus
+from datasense_assets.connectors.base import ReadRequest, ReadStats, TableInfo
 from datasense_assets.ingest import claims
 from datasense_assets.ingest.dataset import staging_schema
 from datasense_assets.ingest.errors import not_exact, source_error
 from datasense_assets.ingest.keeping import KeptPages
 from datasense_assets.ingest.planning import ColumnPlan
 from datasense_assets.ingest.schema import PG_TYPES, count_rows
-from datasense_assets.ingest.scratch import TableScratch
+from datasense_assets.ingest.scratch import RejectedScratch, TableScratch
 
 if TYPE_CHECKING:
     from dlt import Pipeline
@@ -73,8 +73,8 @@ class PreparedLoad:
     cursor: CursorRow | None
     boundary: dict[str, str]
     cursor_after: str | None
-    rejected: list[Rejected]
-    rejected_count: int
+    rejected: RejectedScratch
+    fingerprint: Fingerprint | None
     content_hash: str | None
     status: TableStatus | None
     stats: ReadStats

@@ -9,26 +9,23 @@ from typing import TYPE_CHECKING
 
 from datasense_assets.catalog.models import ColumnType
 from datasense_assets.catalog.state import DiscoveredTable
-from datasense_assets.connectors.base import ROW_ID, Connector, ReadRequest, ReadStats, Rejected, TableInfo
+from datasense_assets.connectors.base import ROW_ID, Connector, ReadRequest, ReadStats, TableInfo
 from datasense_assets.connectors.errors import BadData
 from datasense_assets.ingest.boundary import Boundary
 from datasense_assets.ingest.keeping import KeptPages
 from datasense_assets.ingest.prepared import TablePath
-from datasense_assets.ingest.scratch import SPECIAL_COLUMNS, TableScratch
+from datasense_assets.ingest.scratch import SPECIAL_COLUMNS, RejectedScratch, TableScratch
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAX_REJECTED_KEPT = 1000
-
 
 @dataclass
 class ReadPages:
-    """What a read brought: pages on disk by table, rejected rows (the first of them, and how many), the last cursor."""
+    """What a read brought: pages on disk by table, rejected rows, the last cursor."""
 
+    rejected: RejectedScratch
     scratches: dict[TablePath, TableScratch] = field(default_factory=dict)
-    rejected: list[Rejected] = field(default_factory=list)
-    rejected_count: int = 0
     cursor: str | None = None
 
 
@@ -48,7 +45,7 @@ def read_pages(
     Raises:
         SourceError: the source could not be read, or a page is not as the contract of connectors says.
     """
-    read = ReadPages()
+    read = ReadPages(RejectedScratch(folder / "rejected.jsonl"))
     for page in connector.read(request) if kept is None else kept.read(connector, request):
         if page.path not in read.scratches:
             place = folder / f"pages-{len(read.scratches):03d}"
@@ -57,13 +54,13 @@ def read_pages(
         read.scratches[page.path].add(page.data)
         if connector.has_history:
             boundary.add(page.path, page.data)
-        read.rejected_count += len(page.rejected)
-        read.rejected += page.rejected[: MAX_REJECTED_KEPT - len(read.rejected)]
+        read.rejected.add(page.rejected)
         read.cursor = page.cursor if page.cursor is not None else read.cursor
         if progress is not None and not page.path:
             progress(slug, read.scratches[()].rows)
     for scratch in read.scratches.values():
         scratch.close()
+    read.rejected.close()
     return read
 
 

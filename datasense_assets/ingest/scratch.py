@@ -6,15 +6,18 @@ Keeps what needs the whole load: the types' votes, the row ids, the content's ha
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from datasense_assets.catalog.models import ColumnType
-from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
+from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID, Rejected
 from datasense_assets.ingest.typing import Vote
 
 BATCH_ROWS = 20_000
@@ -108,6 +111,38 @@ class TableScratch:
         """Every `_ds_row_id` in order, as `string`."""
         chunks = [table[ROW_ID].combine_chunks() for table in self.batches([ROW_ID])]
         return pa.chunked_array(chunks, pa.string())
+
+
+class RejectedScratch:
+    """Rows that could not be read, all of them, on disk until they are written beside the table; `count` of them."""
+
+    def __init__(self, path: Path) -> None:
+        """Nothing is written before the first row."""
+        self._path = path
+        self._file: IO[str] | None = None
+        self.count = 0
+
+    def add(self, rows: Iterable[Rejected]) -> None:
+        """Take the rejected rows of one page."""
+        for row in rows:
+            if self._file is None:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._path.open("w", encoding="utf-8", errors="surrogatepass")
+            self._file.write(json.dumps(astuple(row)) + "\n")
+            self.count += 1
+
+    def close(self) -> None:
+        """Finish the file; nothing can be added after."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __iter__(self) -> Iterator[Rejected]:
+        """The rows in their order."""
+        if self.count:
+            with self._path.open(encoding="utf-8") as file:
+                for line in file:
+                    yield Rejected(*json.loads(line))
 
 
 def with_columns(data: pa.Table, names: Sequence[str]) -> pa.Table:

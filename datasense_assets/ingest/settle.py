@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import islice
 
 from psycopg import Connection, sql
 
@@ -18,6 +19,7 @@ from datasense_assets.ingest.dataset import LOADED_AT, staging_schema
 from datasense_assets.ingest.schema import DELETED_AT, count_rows, existing_types
 
 PREVIEW_ROWS = 10
+_REJECTED_BATCH = 5000
 MASK = "•••"
 _ROW_ID, _PARENT_ID = sql.Identifier(ROW_ID), sql.Identifier(PARENT_ID)
 _DELETED_AT = sql.Identifier(DELETED_AT)
@@ -119,14 +121,15 @@ def rejected_table(table: str, others: Iterable[str]) -> str:
 
 
 def store_rejected(
-    connection: Connection, schema: str, table: str, rows: Sequence[Rejected], *, replace: bool, moment: datetime
+    connection: Connection, schema: str, table: str, rows: Iterable[Rejected], *, replace: bool, moment: datetime
 ) -> None:
     """Write rejected rows (`replace`: instead of those of earlier loads). Makes the table when first needed; a row
-    rejected again in the same words is kept once.
+    rejected again in the same words is kept once. `rows` is gone through twice.
     """
     name = sql.Identifier(schema, table)
     there = existing_types(connection, schema, table) is not None
-    if rows and not there:
+    first = next(iter(rows), None)
+    if first is not None and not there:
         create = sql.SQL(
             "CREATE TABLE {} ({} text PRIMARY KEY, line bigint NOT NULL, reason text NOT NULL, raw text NOT NULL, "
             "{} timestamp with time zone NOT NULL)"
@@ -136,12 +139,13 @@ def store_rejected(
         connection.execute(comment.format(name, sql.Literal("Rows of the source that could not be read, and why")))
     elif there and replace:
         connection.execute(sql.SQL("DELETE FROM {}").format(name))
-    if not rows:
+    if first is None:
         return
     insert = sql.SQL("INSERT INTO {} VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING").format(name)
-    values = [(_rejected_id(row), row.line, row.reason, row.raw.replace("\x00", ""), moment) for row in rows]
+    values = ((_rejected_id(row), row.line, row.reason, row.raw.replace("\x00", ""), moment) for row in rows)
     with connection.cursor() as cursor:
-        cursor.executemany(insert, values)
+        while batch := list(islice(values, _REJECTED_BATCH)):
+            cursor.executemany(insert, batch)
 
 
 def _rejected_id(row: Rejected) -> str:

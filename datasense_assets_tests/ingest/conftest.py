@@ -66,6 +66,8 @@ class FakeSource:
     counts: bool = True
     requests: list[ReadRequest] = field(default_factory=list)
     sweeps: int = 0
+    fingerprint: str | None = None
+    asked: list[str | None] = field(default_factory=list)
 
     def open(self) -> FakeConnector:
         return (FakeConnector if self.history else FakeSnapshot)(self)
@@ -91,6 +93,10 @@ class FakeConnector:
         top = TableInfo(resource, resource.title(), self.source.columns.get(resource, ()))
         paths = [tuple(name.split("/")) for name in self.source.repeats]
         return [top, *(TableInfo(resource, path[-1].title(), (), path) for path in paths)]
+
+    def fingerprint(self, resource: str, previous: str | None) -> str | None:
+        self.source.asked.append(previous)
+        return self.source.fingerprint
 
     def read(self, request: ReadRequest) -> Iterator[Page]:
         self.source.requests.append(request)

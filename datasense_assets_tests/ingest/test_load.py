@@ -336,3 +336,16 @@ def test_no_column_and_no_row_of_dlts_own_is_in_the_table(world: World, org: Org
     world.sync(org, source, visits({"n": "1"}))
     assert not [name for name in world.types("org_acme", "forms__visits") if name.startswith("_dlt")]
     assert list(world.scratch.iterdir()) == []
+
+
+def test_every_rejected_row_is_kept_and_rows_in_are_rows_loaded_and_rejected(world: World, org: Organization) -> None:
+    source = world.source(org)
+    fake = visits({"n": "1"}, {"n": "2"})
+    fake.history = False
+    fake.rejected["visits"] = tuple(Rejected(line, "has 4 values", "a,b") for line in range(2, 6003))
+    report = world.sync(org, source, fake)
+    assert (report.rows_read, report.row_count, report.rows_rejected) == (6003, 2, 6001)
+    assert world.rows("org_acme.forms__visits__rejected", "count(*), min(line), max(line)", "1") == [(6001, 2, 6002)]
+    fake.rejected = {}
+    assert world.sync(org, source, fake).rows_rejected == 0
+    assert world.rows("org_acme.forms__visits__rejected", "count(*)", "1") == [(0,)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,17 @@ class CursorRow:
 
 
 @dataclass(frozen=True)
+class Fingerprint:
+    """What a source said of a table's content when it was last read whole (`value`, the connector's own words), what
+    that load depended on besides (`terms`, a hash of settings and versions), and when it was.
+    """
+
+    value: str
+    terms: str
+    read_at: datetime
+
+
+@dataclass(frozen=True)
 class TableStatus:
     """What is known of a table's data; times are None and `data_version` 0 until its first load.
 
@@ -41,6 +52,8 @@ class TableStatus:
     fresh_as_of: datetime | None
     loaded_at: datetime | None
     load_id: str | None = None
+    rejected_rows: int | None = None
+    fingerprint: Fingerprint | None = None
 
 
 @dataclass(frozen=True)
@@ -109,9 +122,37 @@ def read_table_status(connection: Connection, table_id: int) -> TableStatus | No
             table_status.c.fresh_as_of,
             table_status.c.loaded_at,
             table_status.c.load_id,
+            table_status.c.rejected_rows,
+            table_status.c.fingerprint,
         ).where(table_status.c.table_id == table_id)
     ).one_or_none()
-    return None if row is None else TableStatus(*row)
+    return None if row is None else TableStatus(**{**row._mapping, "fingerprint": _fingerprint(row.fingerprint)})
+
+
+def _fingerprint(row: Mapping[str, str] | None) -> Fingerprint | None:
+    return None if row is None else Fingerprint(row["value"], row["terms"], datetime.fromisoformat(row["read_at"]))
+
+
+def keep_fingerprint(connection: Connection, table_id: int, fingerprint: Fingerprint | None) -> None:
+    """Remember what the source said of what was just loaded, in the load's own transaction; None forgets."""
+    row = fingerprint and {**asdict(fingerprint), "read_at": fingerprint.read_at.isoformat()}
+    connection.execute(update(table_status).where(table_status.c.table_id == table_id).values(fingerprint=row))
+
+
+def record_unchanged(connection: Connection, table_id: int, *, run_id: str, fresh_as_of: datetime) -> int:
+    """Record that the source has not changed since the last load, which stays as it is; return the data version."""
+    version = connection.execute(
+        update(table_status)
+        .where(table_status.c.table_id == table_id)
+        .values(
+            run_id=run_id,
+            rows_loaded=0,
+            loaded_at=func.now(),
+            fresh_as_of=func.greatest(table_status.c.fresh_as_of, fresh_as_of),
+        )
+        .returning(table_status.c.data_version)
+    ).scalar_one()
+    return int(version)
 
 
 def record_load(
