@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from datasense_assets.catalog.impact import Impact, impact
 from datasense_assets.catalog.models import Problem, identifier
+from datasense_assets.catalog.state.lineage import impact_of_deleting, read_lineage
 
 
 class DeleteRefused(Exception):
@@ -21,10 +24,14 @@ class DeleteRefused(Exception):
 
 @dataclass(frozen=True)
 class Deleted:
-    """What was taken out: paths of organisation, sources, tables and recipes, and the warehouse tables left behind."""
+    """What was taken out: paths of organisation, sources, tables and recipes, and the warehouse tables left behind.
+
+    `impacts` says what that does to recipes which stay.
+    """
 
     paths: tuple[str, ...]
     warehouse_tables: tuple[str, ...]
+    impacts: tuple[Impact, ...] = ()
 
 
 _INSIDE = """
@@ -38,24 +45,17 @@ ORDER BY s.slug, t.position, t.slug
 """
 
 _RECIPES = """
-SELECT r.id, r.name, 'org_' || replace(o.slug, '-', '_') || '.' || replace(r.name, '-', '_') AS warehouse_table
+SELECT r.id, r.org_id, r.name,
+       'org_' || replace(o.slug, '-', '_') || '.' || replace(r.name, '-', '_') AS warehouse_table
 FROM datasense.recipes r JOIN datasense.organizations o ON o.id = r.org_id
 WHERE o.slug = :org ORDER BY r.name
 """
 
-_READERS = """
-SELECT DISTINCT r.name
-FROM datasense.recipe_inputs i
-JOIN datasense.recipes r ON r.id = i.recipe_id
-JOIN datasense.organizations o ON o.id = r.org_id
-WHERE o.slug = :org AND (i.source_ident = :source OR i.recipe_ident = :recipe)
-  AND replace(r.name, '-', '_') <> coalesce(:recipe, '')
-ORDER BY r.name
-"""
 
-
-def delete_organization(connection: Connection, slug: str) -> Deleted:
+def delete_organization(connection: Connection, slug: str, *, dry_run: bool = False) -> Deleted:
     """Take out the organisation with all it owns: sources, tables, credentials, recipes, cursors, history of runs.
+
+    With `dry_run`, here and below, nothing is taken out, and what would be is returned.
 
     Raises:
         DeleteRefused: there is no such organisation.
@@ -65,7 +65,8 @@ def delete_organization(connection: Connection, slug: str) -> Deleted:
     if not rows:
         raise _unknown("organisation", slug, "datasense list orgs")
     recipes = connection.execute(text(_RECIPES), {"org": slug}).mappings().all()
-    connection.execute(text("DELETE FROM datasense.organizations WHERE slug = :org"), {"org": slug})
+    if not dry_run:
+        connection.execute(text("DELETE FROM datasense.organizations WHERE slug = :org"), {"org": slug})
     tables = _paths(slug, rows)
     return Deleted(
         paths=(slug, *tables[0], *(f"{slug}/recipes/{row['name']}" for row in recipes)),
@@ -73,28 +74,37 @@ def delete_organization(connection: Connection, slug: str) -> Deleted:
     )
 
 
-def delete_source(connection: Connection, org_slug: str, slug: str, *, force: bool = False) -> Deleted:
+def delete_source(
+    connection: Connection, org_slug: str, slug: str, *, force: bool = False, dry_run: bool = False
+) -> Deleted:
     """Take out a source with its tables, credentials and cursors.
 
     Raises:
-        DeleteRefused: there is no such source; or, unless `force`, recipes read it (each is named).
+        DeleteRefused: there is no such source; or, unless `force`, recipes hang on it: all are named, those that read
+            it and those that read them.
 
     """
     rows = connection.execute(text(_INSIDE), {"org": org_slug, "source": slug}).mappings().all()
     if not rows:
         raise _unknown("source", f"{org_slug}/{slug}", f"datasense list sources --org {org_slug}")
-    if not force:
-        _refuse_readers(connection, org_slug, f"{org_slug}/{slug}", source=identifier(slug))
-    connection.execute(text("DELETE FROM datasense.sources WHERE id = :id"), {"id": rows[0]["source_id"]})
+    graph = read_lineage(connection, rows[0]["org_id"])
+    own = [reference for reference in graph.tables if reference.startswith(f"source:{identifier(slug)}.")]
+    impacts = tuple(impact(graph, gone_tables=own))
+    if not (force or dry_run):
+        _refuse(f"{org_slug}/{slug}", impacts)
+    if not dry_run:
+        connection.execute(text("DELETE FROM datasense.sources WHERE id = :id"), {"id": rows[0]["source_id"]})
     paths, tables = _paths(org_slug, rows)
-    return Deleted(paths=tuple(paths), warehouse_tables=tuple(tables))
+    return Deleted(tuple(paths), tuple(tables), impacts)
 
 
-def delete_recipe(connection: Connection, org_slug: str, name: str, *, force: bool = False) -> Deleted:
+def delete_recipe(
+    connection: Connection, org_slug: str, name: str, *, force: bool = False, dry_run: bool = False
+) -> Deleted:
     """Take out a recipe.
 
     Raises:
-        DeleteRefused: there is no such recipe; or, unless `force`, other recipes read it (each is named).
+        DeleteRefused: there is no such recipe; or, unless `force`, other recipes hang on it (each is named).
 
     """
     rows = connection.execute(text(_RECIPES), {"org": org_slug}).mappings()
@@ -102,24 +112,22 @@ def delete_recipe(connection: Connection, org_slug: str, name: str, *, force: bo
     path = f"{org_slug}/recipes/{name}"
     if row is None:
         raise _unknown("recipe", path, f"datasense list recipes --org {org_slug}")
-    if not force:
-        _refuse_readers(connection, org_slug, path, recipe=identifier(name))
-    connection.execute(text("DELETE FROM datasense.recipes WHERE id = :id"), {"id": row["id"]})
-    return Deleted(paths=(path,), warehouse_tables=(row["warehouse_table"],))
+    impacts = tuple(impact_of_deleting(connection, row["org_id"], [f"recipe:{identifier(name)}"]))
+    if not (force or dry_run):
+        _refuse(path, impacts)
+    if not dry_run:
+        connection.execute(text("DELETE FROM datasense.recipes WHERE id = :id"), {"id": row["id"]})
+    return Deleted((path,), (row["warehouse_table"],), impacts)
 
 
 def _unknown(what: str, path: str, listing: str) -> DeleteRefused:
     return DeleteRefused([Problem(path=path, message=f"there is no such {what}.", fix=f"See {listing}.")])
 
 
-def _refuse_readers(
-    connection: Connection, org: str, path: str, *, source: str | None = None, recipe: str | None = None
-) -> None:
-    rows = connection.execute(text(_READERS), {"org": org, "source": source, "recipe": recipe})
+def _refuse(path: str, impacts: Sequence[Impact]) -> None:
     fix = "Delete or change that recipe first, or use --force."
-    problems = [Problem(path=path, message=f"the recipe {row.name} reads it.", fix=fix) for row in rows]
-    if problems:
-        raise DeleteRefused(problems)
+    if impacts:
+        raise DeleteRefused([Problem(path=path, message=str(each), fix=fix) for each in impacts])
 
 
 def _paths(org: str, rows: Any) -> tuple[list[str], list[str]]:

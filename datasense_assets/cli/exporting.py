@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from datasense_assets.cli.address import Address, find_recipe, open_catalog, read_organization, unknown
 from datasense_assets.cli.errors import InputWrong
-from datasense_assets.cli.output import JsonFlag, print_json, print_text, say
+from datasense_assets.cli.output import JsonFlag, print_json, print_text, say, warn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -33,6 +34,9 @@ def delete(
         str, typer.Argument(metavar=_FORM, help="An organisation, a source (ORG/SLUG) or a recipe (ORG/NAME).")
     ],
     force: Annotated[bool, typer.Option("--force", help="Delete it even though recipes read it.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would go and which recipes would break; delete nothing.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Take an organisation, a source or a recipe out of the catalog. Tables in the warehouse stay where they are.
@@ -44,30 +48,43 @@ def delete(
     address = Address.parse(what, parts=3, form=_FORM)
     try:
         with open_catalog() as catalog, catalog.begin() as connection:
-            deleted = _delete(connection, read_organization(connection, address.org), address, force=force)
+            deleted = _delete(
+                connection, read_organization(connection, address.org), address, force=force, dry_run=dry_run
+            )
     except DeleteRefused as error:
         raise InputWrong(f"{what} was not deleted.", problems=error.problems) from None
     for path in deleted.paths:
         say(f"- {path}", style="red")
     if deleted.warehouse_tables:
         say(f"Left in the warehouse: {', '.join(deleted.warehouse_tables)}.")
+    for impact in deleted.impacts:
+        warn(str(impact))
+    if dry_run:
+        say("Nothing was deleted (--dry-run)." + (" Without --force it is refused." if deleted.impacts else ""))
     if as_json:
-        print_json({"deleted": list(deleted.paths), "warehouse_tables": list(deleted.warehouse_tables)})
+        print_json(
+            {
+                "dry_run": dry_run,
+                "deleted": list(deleted.paths),
+                "warehouse_tables": list(deleted.warehouse_tables),
+                "impacts": [{**asdict(impact), "message": str(impact)} for impact in deleted.impacts],
+            }
+        )
 
 
-def _delete(connection: Connection, org: Organization, address: Address, *, force: bool) -> Deleted:
+def _delete(connection: Connection, org: Organization, address: Address, *, force: bool, dry_run: bool) -> Deleted:
     from datasense_assets.catalog.delete import delete_organization, delete_recipe, delete_source
     from datasense_assets.catalog.models import identifier
 
     if address.name is None:
-        return delete_organization(connection, org.slug)
+        return delete_organization(connection, org.slug, dry_run=dry_run)
     if address.table is not None:
         if address.name != "recipes":
             raise InputWrong(
                 "A single table cannot be deleted.",
                 advice="Take it out of the source's tables in the manifest and apply that.",
             )
-        return delete_recipe(connection, org.slug, find_recipe(org, address.table).name, force=force)
+        return delete_recipe(connection, org.slug, find_recipe(org, address.table).name, force=force, dry_run=dry_run)
     invalid = {kind: [row.slug for row in org.invalid if row.kind == kind] for kind in ("source", "recipe")}
     sources = [*(source.slug for source in org.sources), *invalid["source"]]
     recipes = [*(recipe.name for recipe in org.recipes), *invalid["recipe"]]
@@ -75,7 +92,7 @@ def _delete(connection: Connection, org: Organization, address: Address, *, forc
     as_source = [slug for slug in sources if identifier(slug) == wanted]
     as_recipe = [name for name in recipes if identifier(name) == wanted]
     if as_source:
-        return delete_source(connection, org.slug, as_source[0], force=force)
+        return delete_source(connection, org.slug, as_source[0], force=force, dry_run=dry_run)
     if as_recipe:
-        return delete_recipe(connection, org.slug, as_recipe[0], force=force)
+        return delete_recipe(connection, org.slug, as_recipe[0], force=force, dry_run=dry_run)
     raise unknown("source or recipe", address.name, [*sources, *recipes], where=org.slug)

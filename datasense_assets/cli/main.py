@@ -16,6 +16,7 @@ from datasense_assets.cli import (
     database,
     demo,
     exporting,
+    lineage,
     listing,
     pausing,
     preview,
@@ -117,6 +118,7 @@ app.command(rich_help_panel=_RUNNING)(syncing.sync)
 app.command(rich_help_panel=_RECIPES)(recipes.build)
 app.command(rich_help_panel=_RECIPES, cls=preview.PreviewCommand)(preview.preview)
 app.command(rich_help_panel=_RECIPES)(recipes.check)
+app.command(rich_help_panel=_RECIPES)(lineage.lineage)
 app.command(rich_help_panel=_RUNNING)(status.status)
 app.command(rich_help_panel=_RUNNING)(pausing.pause)
 app.command(rich_help_panel=_RUNNING)(pausing.resume)
