@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     secret_key: SecretStr | None = None
     allow_private_addresses: bool = False
     http_timeout: float = Field(default=60.0, gt=0)
+    longest_wait_seconds: float = Field(default=60.0, ge=0)
     files_root: Path | None = None
     dagster_home: Path | None = Field(default=None, validation_alias=AliasChoices("DAGSTER_HOME", "dagster_home"))
     shard: Annotated[Shard | None, NoDecode] = None

@@ -12,9 +12,10 @@ import dagster as dg
 
 from datasense_assets.assets.marking import mark_filled
 from datasense_assets.assets.metadata import load_metadata
+from datasense_assets.assets.putting_off import put_off_source
 from datasense_assets.assets.reading_mode import Mode, PastOfSnapshot, Reading, choose_reading
 from datasense_assets.catalog.models import Organization, Source, SourceTable, identifier
-from datasense_assets.connectors.errors import SourceError
+from datasense_assets.connectors.errors import SourceError, Throttled
 from datasense_assets.running import tags as t
 from datasense_assets.running.failures import LEASE_RETRY, as_dagster, as_source_error
 from datasense_assets.running.graph_index import table_key
@@ -51,7 +52,8 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
         _record(context, source, reading, started, failures[0][1] if failures else None)
     if failures:
         attempt = context.op_execution_context.retry_number
-        raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags) from failures[0][1]
+        until = put_off_source(context, source, failures, reading)
+        raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags, put_off_until=until) from failures[0][1]
 
 
 class DefectInLoad(SourceError):
@@ -84,6 +86,7 @@ def _record(
             run_id=context.run.run_id,
             started_at=started,
             failure=FailureRecord(failure.kind, failure.message, failure.advice) if failure else None,
+            counted=not isinstance(failure, Throttled),
         )
 
 
@@ -109,7 +112,9 @@ def discover_source(context: dg.AssetExecutionContext, org: Organization, source
         if failure is None:
             raise
         attempt = context.op_execution_context.retry_number
-        raise as_dagster([(source.slug, failure)], attempt, once=t.ONCE in context.run.tags) from error
+        failures = [(source.slug, failure)]
+        until = put_off_source(context, source, failures)
+        raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags, put_off_until=until) from error
     if found and source.schedule != "manual":
         with catalog_engine().begin() as connection:
             set_next_due(connection, source.id, datetime.now(UTC))

@@ -145,7 +145,7 @@ class _Tick:
 
     def due(self) -> Iterator[dg.RunRequest]:
         """A run for each source that is due; a slot whose run is seen gives way to the next one."""
-        from datasense_assets.catalog.state import due_sources, mark_slot_asked, set_next_due
+        from datasense_assets.catalog.state import due_sources, leave_slot, mark_slot_asked
 
         rows = due_sources(self.connection, self.now, MAX_REQUESTS, self.shard)
         busy = busy_sources(in_progress_runs(self.instance)) if rows else set()
@@ -159,7 +159,7 @@ class _Tick:
             # Still busy with the slot before: what passes meanwhile coalesces into the next one.
             if entry.ident in busy or (row.slot_asked and self._has_run(key)):
                 following = next_due(row.schedule, row.timezone, row.source_id, self.now, self.jitter_limit)
-                set_next_due(self.connection, row.source_id, following)
+                leave_slot(self.connection, row.source_id, slot, following)
                 self.settled += 1
                 continue
             mark_slot_asked(self.connection, row.source_id, slot)

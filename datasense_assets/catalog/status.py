@@ -20,6 +20,7 @@ class State(StrEnum):
     UNDISCOVERED = "undiscovered"
     FAILING = "failing"
     QUEUED = "queued"
+    PUT_OFF = "put off"
     NEVER_LOADED = "never loaded"
     LATE = "late"
     MANUAL = "manual"
@@ -51,6 +52,7 @@ class StatusRow:
 _TABLES = """
 SELECT o.slug AS org, s.slug AS source, t.slug AS table_slug, s.schedule = '"manual"'::jsonb AS manual,
        st.next_due_at, st.failure_message, st.failure_advice, st.failures_in_a_row, st.last_failure_at,
+       st.put_off_until,
        coalesce(st.last_requested_at > greatest(st.last_started_at, :now - interval '1 hour'), false)
            OR EXISTS (SELECT FROM datasense.sync_requests q WHERE q.taken_at IS NULL AND q.org_id = o.id
                       AND q.recipe_id IS NULL AND (q.source_id IS NULL OR q.source_id = s.id)) AS queued,
@@ -136,6 +138,9 @@ def _table_states(row: RowMapping, source: str, now: datetime) -> Iterator[tuple
     if row["running"]:
         if row["loaded_at"] is None:
             yield State.QUEUED, "Its first load goes on now.", ""
+    elif row["put_off_until"] is not None and row["put_off_until"] > now:
+        again = f"It may be asked again from {row['put_off_until']:%Y-%m-%d %H:%M:%S} UTC on."
+        yield State.PUT_OFF, f"{row['failure_message'] or ''} {again}".strip(), ""
     elif row["queued"]:
         yield State.QUEUED, "A run was asked for and has not started yet.", ""
     if row["loaded_at"] is None:

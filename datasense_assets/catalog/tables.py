@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     Date,
     DateTime,
+    Double,
     Integer,
     MetaData,
     Table,
@@ -218,6 +219,7 @@ source_status = Table(
     _text("failure_advice"),
     Column("failures_in_a_row", Integer),
     _time("discovered_at"),
+    _time("put_off_until"),
 )
 
 table_status = Table(
@@ -310,4 +312,28 @@ sync_requests = Table(
     _text("run_id"),
     _text("error"),
     Column("after_requests", ARRAY(BigInteger)),
+    _time("not_before"),
+)
+
+quota_limits = Table(
+    "quota_limits",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("host", Text, primary_key=True),
+    Column("calls", Integer),
+    Column("seconds", Double),
+    Column("one_at_a_time", Boolean),
+)
+
+quota_state = Table(
+    "quota_state",
+    metadata,
+    Column("key", Text, primary_key=True),
+    _text("name"),
+    _text("host"),
+    _time("spent_until"),
+    _time("blocked_until"),
+    _text("held_by"),
+    _time("held_until"),
+    _time("used_at"),
 )

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from datasense_assets.connectors.base import NetworkPolicy
+from datasense_assets.connectors.base import NetworkPolicy, Quota
 from datasense_assets.connectors.errors import BadConfig
 
 if TYPE_CHECKING:
     from datasense_assets.catalog.models import Problem
     from datasense_assets.connectors.base import CallBudget, Connector
 
-__all__ = ["HISTORY_KINDS", "KINDS", "NetworkPolicy", "open_connector", "validate_config"]
+__all__ = ["HISTORY_KINDS", "KINDS", "NetworkPolicy", "open_connector", "quotas_of", "validate_config"]
 
 KINDS: dict[str, str] = {
     "csv": "datasense_assets.connectors.csv:CsvConnector",
@@ -59,6 +59,31 @@ def open_connector(
         BadConfig: the kind is unknown, or the config or the credentials cannot work; all problems are in the message.
 
     """
+    opener = _checked(kind, config, credentials)
+    connector: Connector = opener(config, credentials, policy, budget=budget)
+    return connector
+
+
+def quotas_of(kind: str, config: Mapping[str, Any], credentials: Mapping[str, str]) -> tuple[Quota, ...]:
+    """What the source's calls are counted against, the narrowest first; never empty.
+
+    A connector that says nothing of quotas has one without a limit, by which a server's own requests to wait are shared
+    among all who use one account.
+
+    Raises:
+        BadConfig, CredentialRefused: as `open_connector`.
+
+    """
+    opener = _checked(kind, config, credentials)
+    if hasattr(opener, "quotas"):
+        found: tuple[Quota, ...] = opener.quotas(config, credentials)
+        return found
+    account = credentials.get("username") or credentials.get("token") or ""
+    return (Quota(f"{kind}.account", shared_by=account),)
+
+
+def _checked(kind: str, config: Mapping[str, Any], credentials: Mapping[str, str]) -> Any:
+    """The connector's class; raises BadConfig with all problems of config and credentials."""
     problems = validate_config(kind, config, credentials.keys())
     if problems:
         raise BadConfig(
@@ -68,6 +93,4 @@ def open_connector(
     import importlib
 
     module, _, name = KINDS[kind].partition(":")
-    opener = getattr(importlib.import_module(module), name)
-    connector: Connector = opener(config, credentials, policy, budget=budget)
-    return connector
+    return getattr(importlib.import_module(module), name)

@@ -7,6 +7,7 @@ Arrow pages whose columns are the source's own keys and whose values are text (o
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -26,7 +27,8 @@ INDEX = "_ds_index"
 class NetworkPolicy:
     """What a connector may reach: `timeout` in seconds of silence; `files_root` is the only folder that local files
     may come from (None: any); `private_folder` is one that none may come from, the platform's own state; `scratch` is
-    where downloads are kept while a load runs (None: the system's).
+    where downloads are kept while a load runs (None: the system's). `longest_wait`: seconds that one call may be waited
+    for, whether a quota or the server asks for it; where it is longer, the run gives its slot back.
     """
 
     allow_private_addresses: bool = False
@@ -34,13 +36,39 @@ class NetworkPolicy:
     files_root: Path | None = None
     private_folder: Path | None = None
     scratch: Path | None = None
+    longest_wait: float = 60.0
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Calls that a server allows, on each host, to all who share something: an account, a project, or nothing.
+
+    `name`: what it is changed by, `<kind>.<what>`, for example `google_sheets.project`. `shared_by`: an account's name
+    or a long random token ('': whoever asks that host); it is stored as a hash only, so it is never a password, which
+    could be guessed from one. `calls` in any `seconds` (None: any number). `one_at_a_time`: the server answers one
+    request at a time. A connector's quotas go from the narrowest to the widest: the first is what a server's own
+    request to wait is remembered for.
+    """
+
+    name: str
+    shared_by: str = field(default="", repr=False)
+    calls: int | None = None
+    seconds: float = 60.0
+    one_at_a_time: bool = False
 
 
 class CallBudget(Protocol):
-    """Quota shared by all processes that use one credential on one host; asked before every call."""
+    """Quotas shared by all processes that read with one credential; asked before every call.
 
-    def take(self, host: str) -> float:
-        """Wait until a call is allowed; return the seconds waited."""
+    `host` is the server's name, with its port where the address gives one.
+    """
+
+    def call(self, host: str) -> AbstractContextManager[float]:
+        """Wait until a call is allowed, and hold the right to it for the block; gives the seconds waited.
+
+        Raises:
+            OutOfQuota: it would take longer than a run may wait.
+        """
 
     def block(self, host: str, seconds: float) -> None:
         """Tell the others that the server asked for this long a pause."""

@@ -35,6 +35,10 @@ class Throttled(SourceError):
     kind = "throttled"
 
 
+class OutOfQuota(Throttled):
+    """Our next call would have to wait longer than a run may; the server was not asked. `retry_after` says when."""
+
+
 class CredentialRefused(SourceError):
     """The credential is wrong, expired or missing."""
 

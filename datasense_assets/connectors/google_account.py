@@ -22,10 +22,11 @@ from datasense_assets.connectors.errors import (
     BadConfig,
     BadData,
     CredentialRefused,
+    OutOfQuota,
     ResourceGone,
     Throttled,
 )
-from datasense_assets.connectors.http import HttpClient, header_value, shown
+from datasense_assets.connectors.http import HttpClient, header_value, server_of, shown
 
 SCOPE = "https://www.googleapis.com/auth/spreadsheets.readonly"
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105  an address
@@ -44,6 +45,12 @@ class ServiceAccount:
     token_uri: str
     signer: Any
 
+    @staticmethod
+    def owner(text: str) -> tuple[str, str]:
+        """The account's address and its project, as Google counts them; raises CredentialRefused as `from_key`."""
+        key = _read_key(text)
+        return key["client_email"], str(key.get("project_id") or key["client_email"].partition("@")[2])
+
     @classmethod
     def from_key(cls, text: str) -> ServiceAccount:
         """Read the JSON key.
@@ -52,15 +59,7 @@ class ServiceAccount:
             CredentialRefused: it is no service account's key; nothing of it is quoted.
 
         """
-        try:
-            key = json.loads(text)
-        except ValueError:
-            raise CredentialRefused("`service_account` is not JSON.", advice=_NEW_KEY) from None
-        if not isinstance(key, dict) or key.get("type") != "service_account":
-            raise CredentialRefused("`service_account` is JSON, but no service account's key.", advice=_NEW_KEY)
-        missing = [name for name in ("client_email", "private_key") if not isinstance(key.get(name), str)]
-        if missing:
-            raise CredentialRefused(f"`service_account` has no {' and no '.join(missing)}.", advice=_NEW_KEY)
+        key = _read_key(text)
         try:
             signer = crypt.RSASigner.from_service_account_info(key)  # type: ignore[no-untyped-call]
         except (ValueError, TypeError):
@@ -73,6 +72,19 @@ class ServiceAccount:
         claims = {"iss": self.email, "aud": self.token_uri, "scope": SCOPE, "iat": now, "exp": now + _LIFETIME}
         signed: bytes = jwt.encode(self.signer, claims)  # type: ignore[no-untyped-call]
         return signed.decode()
+
+
+def _read_key(text: str) -> dict[str, Any]:
+    try:
+        key = json.loads(text)
+    except ValueError:
+        raise CredentialRefused("`service_account` is not JSON.", advice=_NEW_KEY) from None
+    if not isinstance(key, dict) or key.get("type") != "service_account":
+        raise CredentialRefused("`service_account` is JSON, but no service account's key.", advice=_NEW_KEY)
+    missing = [name for name in ("client_email", "private_key") if not isinstance(key.get(name), str)]
+    if missing:
+        raise CredentialRefused(f"`service_account` has no {' and no '.join(missing)}.", advice=_NEW_KEY)
+    return key
 
 
 class GoogleApi:
@@ -151,7 +163,11 @@ class GoogleApi:
         share = f"Share the spreadsheet with {email} (Viewer is enough)."
         try:
             yield
+        except OutOfQuota:
+            raise
         except Throttled as error:
+            if error.retry_after is None and self._budget is not None:
+                self._budget.block(server_of(self._url), QUOTA_SECONDS)
             raise Throttled(
                 "Google's quota of reads a minute is used up.",
                 advice="It is tried again later.",

@@ -17,6 +17,7 @@ from datasense_assets.connectors.base import (
     CallBudget,
     NetworkPolicy,
     Page,
+    Quota,
     ReadRequest,
     ReadStats,
     TableInfo,
@@ -61,6 +62,15 @@ class GoogleSheetsConnector:
         self._scratch = policy.scratch
         self._known: Book | None = None
         self._tables: dict[str, SheetTable] = {}
+
+    @classmethod
+    def quotas(cls, config: Mapping[str, Any], credentials: Mapping[str, str]) -> tuple[Quota, ...]:  # noqa: ARG003
+        """Google's own: reads a minute of a user, which a service account is, and of its project."""
+        email, project = ServiceAccount.owner(credentials["service_account"])
+        return (
+            Quota("google_sheets.user", shared_by=email, calls=60),
+            Quota("google_sheets.project", shared_by=project, calls=300),
+        )
 
     def test(self) -> str:
         """Read the spreadsheet's metadata; one sentence; raise SourceError."""

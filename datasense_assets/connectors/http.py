@@ -25,11 +25,17 @@ import httpx
 
 from datasense_assets.connectors.answers import failure_of, web_page_words
 from datasense_assets.connectors.base import CallBudget, NetworkPolicy, ReadStats
-from datasense_assets.connectors.errors import BadConfig, BadData, CredentialRefused, Throttled, Unavailable
+from datasense_assets.connectors.errors import (
+    BadConfig,
+    BadData,
+    CredentialRefused,
+    OutOfQuota,
+    Throttled,
+    Unavailable,
+)
 from datasense_assets.connectors.network import CheckedTransport
 
 ATTEMPTS = 4
-MAX_WAIT = 60.0
 MAX_REDIRECTS = 5
 MAX_JSON_BYTES = 256 * 1024**2
 MAX_JSON_SECONDS = 300.0
@@ -51,6 +57,12 @@ def shown(url: str) -> str:
     host = parts.hostname or ""
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
+
+
+def server_of(url: str) -> str:
+    """The server that a quota is about: its name, and its port where the address gives one."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
 
 
 def header_value(prefix: str, secret: str) -> str:
@@ -114,6 +126,7 @@ class HttpClient:
         self._authorization = authorization
         self._follow_elsewhere = follow_elsewhere
         self._budget = budget
+        self._longest_wait = policy.longest_wait
         # trust_env would add passwords from .netrc
         self._client = httpx.Client(
             transport=CheckedTransport(allow_private=policy.allow_private_addresses),
@@ -245,21 +258,24 @@ class HttpClient:
         form: _Form | None = None,
         files: Mapping[str, bytes] | None = None,
     ) -> T:
-        host = urlsplit(url).hostname or ""
+        waited = 0.0
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 with self._answer(method, url, accept, form, files) as response:
                     return action(response)
+            except OutOfQuota:
+                raise
             except (Unavailable, Throttled) as failure:
                 asked = failure.retry_after
                 seconds = asked if asked is not None else 2.0 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311
                 if isinstance(failure, Throttled) and self._budget is not None:
-                    self._budget.block(host, seconds)
+                    self._budget.block(server_of(url), seconds)
                 # a longer wait than this is the run's affair, not of a worker that sits on its slot
-                if attempt == ATTEMPTS or seconds > MAX_WAIT:
+                if attempt == ATTEMPTS or waited + seconds > self._longest_wait:
                     raise
                 if isinstance(failure, Throttled):
                     self._stats.throttled_seconds += seconds
+            waited += seconds
             pause(seconds)
         raise AssertionError("the last attempt returns or raises")
 
@@ -275,10 +291,8 @@ class HttpClient:
         """The first answer that is no redirect, checked for success; network failures come out as `Unavailable`."""
         authorization = self._authorization
         for _ in range(MAX_REDIRECTS + 1):
-            if self._budget is not None:
-                self._stats.throttled_seconds += self._budget.take(urlsplit(url).hostname or "")
-            self._stats.api_calls += 1
             with (
+                self._allowed(url),
                 _network_failures(url),
                 self._client.stream(
                     method,
@@ -305,6 +319,18 @@ class HttpClient:
                 authorization = None
             url = target
         raise BadConfig(f"{shown(url)} redirects without end.", advice="Give the address that it should lead to.")
+
+    @contextmanager
+    def _allowed(self, url: str) -> Iterator[None]:
+        """Wait for the shared quotas and hold the right to this one call."""
+        if self._budget is None:
+            self._stats.api_calls += 1
+            yield
+            return
+        with self._budget.call(server_of(url)) as waited:
+            self._stats.throttled_seconds += waited
+            self._stats.api_calls += 1
+            yield
 
     def _headers(self, url: str, authorization: str | None, accept: str) -> dict[str, str]:
         if urlsplit(url).scheme not in ("http", "https"):

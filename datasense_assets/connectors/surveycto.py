@@ -2,7 +2,7 @@
 
 A form's data comes in one answer of any size, which is kept on disk while it is read twice: for its columns, then for
 its rows. `date=` gives what was complete at that second or later; with `date=0` the server gives everything, but to
-one caller in 300 seconds. It serves one request at a time, so this process sends one at a time to each server.
+one caller in 300 seconds. It serves one request at a time, so all processes together send one at a time to a server.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from datasense_assets.connectors.base import (
     ColumnInfo,
     NetworkPolicy,
     Page,
+    Quota,
     ReadRequest,
     ReadStats,
     Rejected,
@@ -93,6 +94,11 @@ class SurveyctoConnector:
         private_key = credentials.get("private_key")
         self._files = None if private_key is None else {"private_key": private_key.encode()}
         self._described: dict[str, list[TableInfo]] = {}
+
+    @classmethod
+    def quotas(cls, config: Mapping[str, Any], credentials: Mapping[str, str]) -> tuple[Quota, ...]:  # noqa: ARG003
+        """One request at a time a server, whoever asks; it names a pause for all of them too."""
+        return (Quota("surveycto.server", one_at_a_time=True),)
 
     def test(self) -> str:
         """Ask for a form that cannot be, first without the credential, then with it; one sentence.
@@ -215,6 +221,9 @@ class SurveyctoConnector:
 
     @contextmanager
     def _one_at_a_time(self) -> Iterator[None]:
+        if self._budget is not None:  # which sees to it for all processes
+            yield
+            return
         with _BUSY.setdefault(self._config.server, threading.Lock()):
             yield
 

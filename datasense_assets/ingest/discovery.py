@@ -19,7 +19,7 @@ from datasense_assets.catalog.state import (
     replace_columns,
     upsert_tables,
 )
-from datasense_assets.connectors.errors import SourceError
+from datasense_assets.connectors.errors import SourceError, Throttled
 from datasense_assets.ingest.naming import column_names
 from datasense_assets.ingest.planning import declared_types
 
@@ -64,7 +64,8 @@ def ask_for_tables(catalog: Engine, source: Source, connector: Connector) -> lis
     except SourceError as error:
         with catalog.begin() as connection:
             failure = FailureRecord(error.kind, error.message, error.advice)
-            record_discovery(connection, source.id, now=datetime.now(UTC), failure=failure)
+            counted = not isinstance(error, Throttled)
+            record_discovery(connection, source.id, now=datetime.now(UTC), failure=failure, counted=counted)
         raise
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datasense_assets.catalog.credentials import read_credentials, resolve
-from datasense_assets.connectors import NetworkPolicy, open_connector
+from datasense_assets.connectors import NetworkPolicy, open_connector, quotas_of
+from datasense_assets.ingest.budget import SharedBudget
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from datasense_assets.catalog.models import Organization, Source
-    from datasense_assets.connectors.base import CallBudget, Connector
+    from datasense_assets.connectors.base import Connector
     from datasense_assets.settings import Settings
 
 
@@ -23,6 +24,7 @@ def network_policy(settings: Settings) -> NetworkPolicy:
         files_root=settings.files_root,
         private_folder=settings.home,
         scratch=settings.scratch_path,
+        longest_wait=settings.longest_wait_seconds,
     )
 
 
@@ -31,17 +33,16 @@ def open_source(
     org: Organization,
     source: Source,
     settings: Settings,
-    *,
-    budget: CallBudget | None = None,
 ) -> Connector:
     """The connector of a source, opened with its resolved credentials; nothing is read yet. Close it when done.
+
+    Each of its calls is counted against the quotas that all processes on this catalog share.
 
     Args:
         connection: to the catalog, where the references to the credentials are.
         org: the organisation that owns the source.
         source: the source as the catalog has it.
         settings: of this process.
-        budget: quota that other processes share, asked before each call; None for no quota.
 
     Raises:
         SecretMissing: a credential's variable or file is not there; the message names it, never the value.
@@ -52,4 +53,6 @@ def open_source(
     references = read_credentials(connection, source.id)
     secrets = {name: resolve(reference, settings).get_secret_value() for name, reference in references.items()}
     settings.scratch_path.mkdir(parents=True, exist_ok=True)
+    allowed = quotas_of(source.connector, source.config, secrets)
+    budget = SharedBudget(connection.engine, allowed, longest_wait=settings.longest_wait_seconds)
     return open_connector(source.connector, source.config, secrets, network_policy(settings), budget=budget)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import dagster as dg
 
-from datasense_assets.connectors.errors import BadConfig, SourceError, Unavailable
+from datasense_assets.connectors.errors import BadConfig, OutOfQuota, SourceError, Unavailable
 
 MAX_RETRIES = 3
 _FIRST_WAIT = 15.0
@@ -80,17 +81,37 @@ def wait_before_retry(retry_number: int, asked: float | None) -> float:
     return min(_LONGEST_WAIT, wait) * random.uniform(1.0, 1.25)  # noqa: S311 (jitter, not a secret)
 
 
+def too_long_to_wait(failures: Sequence[tuple[str, SourceError]], longest: float) -> float | None:
+    """Seconds after which to come again, where that is longer than a run may hold its slot for; None where it is not.
+
+    A little more than what was asked for, and not for all the same: those who come back do not come at once.
+    """
+    asked = [
+        max(error.retry_after or 0.0, longest)
+        for _, error in failures
+        if isinstance(error, OutOfQuota) or (not error.permanent and (error.retry_after or 0.0) > longest)
+    ]
+    return max(asked) * random.uniform(1.0, 1.25) if asked else None  # noqa: S311 (jitter, not a secret)
+
+
 def as_dagster(
-    failures: Sequence[tuple[str, SourceError]], retry_number: int, *, once: bool = False
+    failures: Sequence[tuple[str, SourceError]],
+    retry_number: int,
+    *,
+    once: bool = False,
+    put_off_until: datetime | None = None,
 ) -> dg.Failure | dg.RetryRequested:
     """One outcome for the tables of a source that failed, as (table, error); with `once` there is no second try.
 
     Where any failure can pass by itself the op is tried again (tables already loaded are not read again); where all
-    are permanent, or the tries are used up, it fails at once, naming every table with what to do.
+    are permanent, or the tries are used up, it fails at once, naming every table with what to do. With `put_off_until`
+    the run gives its slot back: it has been seen to that another one comes then.
     """
     said = "\n".join(f"{table}: {error.message} {error.advice}" for table, error in failures)
+    if put_off_until is not None:
+        said += f"\nIt is put off until {put_off_until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
     transient = [error for _, error in failures if not error.permanent]
-    if transient and not once and retry_number < MAX_RETRIES:
+    if transient and put_off_until is None and not once and retry_number < MAX_RETRIES:
         asked = max((error.retry_after for error in transient if error.retry_after is not None), default=None)
         return dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_before_retry(retry_number, asked))
     return dg.Failure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -271,9 +272,9 @@ def test_a_shared_budget_is_asked_before_each_call_and_told_of_a_throttle(
         taken = 0
         blocked: list[tuple[str, float]]
 
-        def take(self, host: str) -> float:
+        def call(self, host: str) -> AbstractContextManager[float]:
             self.taken += 1
-            return 0.5
+            return nullcontext(0.5)
 
         def block(self, host: str, seconds: float) -> None:
             self.blocked = [(host, seconds)]
@@ -281,7 +282,7 @@ def test_a_shared_budget_is_asked_before_each_call_and_told_of_a_throttle(
     budget, stats = Budget(), ReadStats()
     client = HttpClient(local_policy, stats, budget=budget)
     client.get_json(web.on("/a", Answer(status=429, headers={"Retry-After": "3"}), b"1"))
-    assert (budget.taken, budget.blocked, stats.throttled_seconds) == (2, [("127.0.0.1", 3.0)], 4.0)
+    assert (budget.taken, budget.blocked, stats.throttled_seconds) == (2, [(f"127.0.0.1:{web.port}", 3.0)], 4.0)
 
 
 def test_proxies_and_passwords_of_the_environment_are_not_used(

@@ -77,10 +77,11 @@ class Fault:
 
 @dataclass(frozen=True)
 class Quota:
-    """Reads a minute."""
+    """Reads a minute, or in so many seconds."""
 
     user: int = 60
     project: int = 300
+    seconds: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,7 @@ class Seen:
     path: str
     query: Mapping[str, list[str]]
     status: int
+    at: float = field(default_factory=time.monotonic)
 
 
 class Refusal(Exception):
@@ -176,7 +178,8 @@ class Google:
         now = self.clock()
         if not now - 300 <= claims.get("iat", 0) <= now + 300 or not now < claims.get("exp", 0) <= now + 3900:
             raise _oauth("invalid_grant", "Invalid JWT: Token must be a short-lived token (60 minutes)")
-        if claims.get("aud") not in (f"{self.url}/token", "https://oauth2.googleapis.com/token"):
+        own = f"{self.url}/token"  # which may be asked by another name, as Google's token server has one
+        if claims.get("aud") not in (own, own.replace("127.0.0.1", "localhost"), "https://oauth2.googleapis.com/token"):
             raise _oauth("invalid_grant", "Invalid JWT: Failed audience check.")
         scopes = frozenset(str(claims.get("scope", "")).split())
         if not scopes:
@@ -264,7 +267,7 @@ class Google:
             return
         now = self.clock()
         with self._lock:
-            self._reads = [(at, who) for at, who in self._reads if at > now - 60]
+            self._reads = [(at, who) for at, who in self._reads if at > now - self._quota.seconds]
             mine = sum(who == email for _, who in self._reads)
             if mine >= self._quota.user or len(self._reads) >= self._quota.project:
                 raise Refusal(429, "RESOURCE_EXHAUSTED", QUOTA_WORDS)

@@ -195,8 +195,10 @@ def record_schema_changes(
         )
 
 
-def record_discovery(connection: Connection, source_id: int, *, now: datetime, failure: FailureRecord | None) -> None:
-    """Record that the source was asked for its tables, and how that ended."""
+def record_discovery(
+    connection: Connection, source_id: int, *, now: datetime, failure: FailureRecord | None, counted: bool = True
+) -> None:
+    """Record that the source was asked for its tables, and how that ended; `counted` as in `record_source_result`."""
     values: dict[str, Any]
     if failure is None:
         values = {"discovered_at": now, "failures_in_a_row": 0}
@@ -204,7 +206,7 @@ def record_discovery(connection: Connection, source_id: int, *, now: datetime, f
     else:
         values = {
             "last_failure_at": now,
-            "failures_in_a_row": source_status.c.failures_in_a_row + 1,
+            "failures_in_a_row": source_status.c.failures_in_a_row + int(counted),
             "failure_kind": failure.kind,
             "failure_message": failure.message,
             "failure_advice": failure.advice,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, func, text, update
+from sqlalchemy import Connection, case, func, text, update
 
 from datasense_assets.catalog.models import Grain, Schedule, Tier
 from datasense_assets.catalog.sharding import SHARD_CONDITION, shard_binds
@@ -130,4 +130,36 @@ def set_next_due(connection: Connection, source_id: int, next_due_at: datetime |
         update(source_status)
         .where(source_status.c.source_id == source_id)
         .values(next_due_at=next_due_at, replan=False)
+    )
+
+
+def leave_slot(connection: Connection, source_id: int, slot: datetime, next_due_at: datetime | None) -> None:
+    """Set when a source is next that was due at `slot`, unless another time was set since that was read.
+
+    A run may end, and put the source off, between a tick's look at the catalog and its writing.
+    """
+    connection.execute(
+        update(source_status)
+        .where(source_status.c.source_id == source_id, source_status.c.next_due_at == slot)
+        .values(next_due_at=next_due_at, replan=False)
+    )
+
+
+def put_off(connection: Connection, source_id: int, until: datetime, *, again: bool) -> None:
+    """Keep the source from being asked for before `until`, since its server, or a quota, has no room for it.
+
+    Args:
+        connection: to the catalog.
+        source_id: the source.
+        until: the moment from which on it may be asked for.
+        again: what was to be loaded is loaded then, earlier than the schedule says, a manual source too; else the
+            schedule is only kept from coming earlier.
+
+    """
+    later = func.greatest(source_status.c.next_due_at, until)
+    following = until if again else case((source_status.c.next_due_at.is_(None), None), else_=later)
+    connection.execute(
+        update(source_status)
+        .where(source_status.c.source_id == source_id)
+        .values(next_due_at=following, put_off_until=until)
     )

@@ -207,19 +207,27 @@ def tables_loaded_by(connection: Connection, source_id: int, run_id: str) -> fro
 
 
 def record_source_result(
-    connection: Connection, source_id: int, *, run_id: str, started_at: datetime, failure: FailureRecord | None
+    connection: Connection,
+    source_id: int,
+    *,
+    run_id: str,
+    started_at: datetime,
+    failure: FailureRecord | None,
+    counted: bool = True,
 ) -> int:
     """Record how a run over the source ended; return how many runs in a row have failed (0 after a success).
 
-    A success closes the source's breaker, if it was open.
+    A success closes the source's breaker, if it was open. A failure that is not `counted` is of nobody's making, as
+    when a quota is used up: it is remembered, but the source does not fail by it.
     """
     values: dict[str, Any] = {"last_run_id": run_id, "last_started_at": started_at}
     if failure is None:
         values |= {"last_success_at": func.now(), "failures_in_a_row": 0}
-        values |= {"failure_kind": None, "failure_message": None, "failure_advice": None}
+        values |= {"failure_kind": None, "failure_message": None, "failure_advice": None, "put_off_until": None}
         connection.execute(delete(pauses).where(pauses.c.source_id == source_id, pauses.c.paused_by == BREAKER))
     else:
-        values |= {"last_failure_at": func.now(), "failures_in_a_row": source_status.c.failures_in_a_row + 1}
+        values |= {"last_failure_at": func.now()}
+        values |= {"failures_in_a_row": source_status.c.failures_in_a_row + int(counted)}
         values |= {
             "failure_kind": failure.kind,
             "failure_message": failure.message,

@@ -61,7 +61,7 @@ JOIN datasense.organizations o ON o.id = q.org_id
 LEFT JOIN datasense.sources s ON s.id = q.source_id
 LEFT JOIN datasense.source_status st ON st.source_id = q.source_id
 LEFT JOIN datasense.recipes r ON r.id = q.recipe_id
-WHERE q.taken_at IS NULL AND {SHARD_CONDITION}
+WHERE q.taken_at IS NULL AND coalesce(q.not_before <= now(), true) AND {SHARD_CONDITION}
   AND NOT EXISTS (SELECT FROM datasense.sync_requests a WHERE a.id = ANY (q.after_requests) AND a.taken_at IS NULL)
 ORDER BY q.id LIMIT :limit
 """  # noqa: S608 - the condition is a constant of ours
@@ -79,10 +79,11 @@ def add_request(
     lane: str = "interactive",
     requested_by: str = "",
     after: Sequence[int] = (),
+    not_before: datetime | None = None,
 ) -> int:
     """Ask for a run and return the request's id; `partitions` is the first and the last key, both taken in.
 
-    `after`: requests whose runs have to succeed first.
+    `after`: requests whose runs have to succeed first. No run is made of it before `not_before` (None: at once).
 
     Raises:
         sqlalchemy.exc.IntegrityError: source or recipe belong to another organisation, or both are given.
@@ -100,14 +101,55 @@ def add_request(
         lane=lane,
         requested_by=requested_by,
         after_requests=list(after) or None,
+        not_before=not_before,
     )
     return int(connection.execute(request.returning(sync_requests.c.id)).scalar_one())
 
 
-def open_requests(connection: Connection, limit: int, shard: Shard | None = None) -> list[AskedRun]:
-    """Up to `limit` requests that no run serves yet, oldest first; each stays open until `settle_request`.
+def ask_again_later(
+    connection: Connection,
+    source_id: int,
+    until: datetime,
+    *,
+    tables: Sequence[str] | None,
+    partitions: tuple[str, str] | None,
+    full_reload: bool,
+    lane: str,
+    requested_by: str,
+) -> int | None:
+    """Ask for a load from `until` on, as `add_request` does; None where the same one is waiting already."""
+    first, last = partitions or (None, None)
+    same = {
+        "tables": None if tables is None else list(tables),
+        "partition_first": first,
+        "partition_last": last,
+        "full_reload": full_reload,
+    }
+    waiting = select(sync_requests.c.id).where(
+        sync_requests.c.source_id == source_id,
+        sync_requests.c.taken_at.is_(None),
+        *(sync_requests.c[name].is_not_distinct_from(value) for name, value in same.items()),
+    )
+    if connection.execute(waiting.limit(1)).first() is not None:
+        return None
+    org_id = connection.execute(select(sources.c.org_id).where(sources.c.id == source_id)).scalar_one()
+    return add_request(
+        connection,
+        org_id=org_id,
+        source_id=source_id,
+        tables=tables,
+        partitions=partitions,
+        full_reload=full_reload,
+        lane=lane,
+        requested_by=requested_by,
+        not_before=until,
+    )
 
-    One that comes after requests which nobody has taken yet is left out.
+
+def open_requests(connection: Connection, limit: int, shard: Shard | None = None) -> list[AskedRun]:
+    """Up to `limit` requests that no run serves yet and whose time has come, oldest first.
+
+    Each stays open until `settle_request`. One that comes after requests which nobody has taken yet is left out.
     """
     rows = connection.execute(text(_OPEN), {"limit": limit, **shard_binds(shard)}).mappings()
     return [

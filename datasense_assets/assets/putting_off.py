@@ -1,0 +1,65 @@
+"""A run that may not wait any longer gives its slot back, and the catalog remembers when to come again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from datasense_assets.assets.reading_mode import Mode, Reading
+from datasense_assets.catalog.models import Source
+from datasense_assets.running import tags as t
+from datasense_assets.running.failures import too_long_to_wait
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import get_settings
+
+if TYPE_CHECKING:
+    from datasense_assets.connectors.errors import SourceError
+
+
+def put_off_source(
+    context: dg.AssetExecutionContext,
+    source: Source,
+    failures: Sequence[tuple[str, SourceError]],
+    reading: Reading | None = None,
+) -> datetime | None:
+    """Put off what a run could not load because of a quota, or of a server that asks to wait long.
+
+    A live run is the source's next one, at the moment returned, whatever its schedule says. A backfill or a full load
+    becomes a request for the same tables and partitions from then on. A run that a person waits for is not run again.
+
+    Args:
+        context: of the run.
+        source: what was loaded.
+        failures: (table, error) of what could not be loaded.
+        reading: how it was read; None for a discovery.
+
+    Returns:
+        The moment; None where nothing asks for a longer wait than a run may hold its slot for.
+    """
+    from datasense_assets.catalog.state import ask_again_later, put_off
+
+    seconds = too_long_to_wait(failures, get_settings().longest_wait_seconds)
+    if seconds is None:
+        return None
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    once = t.ONCE in context.run.tags
+    live = reading is None or reading.mode is Mode.LIVE
+    with catalog_engine().begin() as connection:
+        put_off(connection, source.id, until, again=live and not once)
+        if reading is not None and not live and not once:
+            slugs = {table.slug for table in source.tables}
+            failed = sorted({table for table, _ in failures})
+            ask_again_later(
+                connection,
+                source.id,
+                until,
+                tables=failed if slugs.issuperset(failed) else None,
+                partitions=(reading.first, reading.last) if reading.mode is Mode.BACKFILL else None,
+                full_reload=reading.mode is Mode.FULL,
+                lane=context.run.tags.get(t.LANE, t.Lane.BACKFILL.value),
+                requested_by=f"run {context.run.run_id}, put off",
+            )
+    return until

@@ -1,0 +1,228 @@
+"""Worker processes that read with shared credentials: together they stay within what the server allows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import yaml
+
+from datasense_assets.catalog.apply import apply_manifest
+from datasense_assets.catalog.manifest import parse_manifest
+from datasense_assets.catalog.migrate import migrate
+from datasense_assets.warehouse.database import engine
+from datasense_assets_tests.stand_ins.google_book import Book, Tab
+from datasense_assets_tests.stand_ins.google_sheets import Account, Google, Quota, serve
+from datasense_assets_tests.stand_ins.surveycto import PASSWORD, USER, Form, StandIn
+from datasense_assets_tests.stand_ins.surveycto import serve as serve_surveycto
+from examples import kobo_faults
+from examples.kobo_stand_in import serve as serve_kobo
+from examples.make_submissions import demo_accounts
+
+WORKER = Path(__file__).with_name("quota_worker.py")
+PROCESSES = 6
+
+
+class Workers:
+    """Processes on one catalog, started together."""
+
+    def __init__(self, url: str, home: Path) -> None:
+        self.url, self.home = url, home
+        self.environment = {
+            "DATASENSE_DATABASE_URL": url,
+            "DATASENSE_HOME": str(home / "state"),
+            "DATASENSE_ALLOW_PRIVATE_ADDRESSES": "true",
+        }
+        migrate(engine(url))
+
+    def apply(self, sources: Sequence[dict[str, Any]]) -> None:
+        organization = {"slug": "acme", "name": "Acme"}
+        text = yaml.safe_dump({"version": 1, "organization": organization, "sources": list(sources)})
+        with engine(self.url).begin() as connection:
+            apply_manifest(connection, parse_manifest(text, self.home / "manifest.yaml"))
+
+    def limit(self, name: str, host: str, calls: int, seconds: float) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute(
+                "INSERT INTO datasense.quota_limits (name, host, calls, seconds) VALUES (%s, %s, %s, %s)",
+                (name, host, calls, seconds),
+            )
+
+    @contextmanager
+    def started(self, sources: Sequence[str], seconds: float, **settings: str) -> Iterator[list[subprocess.Popen[str]]]:
+        """One process a source named; they read for so many seconds from the moment that the block begins."""
+        environment = {**os.environ, **self.environment, **settings}
+        running = [
+            subprocess.Popen(
+                [sys.executable, str(WORKER), f"acme/{source}", str(seconds)],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for source in sources
+        ]
+        try:
+            for process in running:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+            for process in running:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            yield running
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+
+    def read(self, sources: Sequence[str], seconds: float, **settings: str) -> list[dict[str, Any]]:
+        with self.started(sources, seconds, **settings) as running:
+            return [json.loads(process.communicate(timeout=240)[0]) for process in running]
+
+
+@pytest.fixture
+def workers(database_url: str, tmp_path: Path) -> Iterator[Workers]:
+    yield Workers(database_url, tmp_path)
+    engine(database_url).dispose()
+
+
+def sheets(google: Google, accounts: Sequence[Account], folder: Path) -> list[dict[str, Any]]:
+    sources = []
+    for number, account in enumerate(accounts):
+        key = folder / f"key-{number}.json"
+        # Google's tokens come from a server of their own, which counts by itself
+        key.write_text(account.key(google.url.replace("127.0.0.1", "localhost")), encoding="utf-8")
+        sources.append(
+            {
+                "slug": f"sheet-{number}",
+                "connector": "google_sheets",
+                "config": {"spreadsheet": "book", "api_base_url": google.url},
+                "credentials": {"service_account": {"file": str(key)}},
+                "tables": [{"slug": "lines", "resource": "Lines"}],
+                "schedule": "manual",
+            }
+        )
+    return sources
+
+
+@pytest.mark.parametrize("shared_account", [False, True], ids=["six-users-of-a-project", "one-user"])
+def test_six_processes_use_googles_quota_up_without_ever_being_refused(
+    workers: Workers, tmp_path: Path, shared_account: bool
+) -> None:
+    window, windows = 8.0, 3
+    quota = Quota(user=8, project=40, seconds=window)
+    accounts = [Account(f"reader-{n}@p.iam.gserviceaccount.com") for n in range(1 if shared_account else PROCESSES)]
+    book = Book("book", "Stock", [Tab("Lines", [["item"], ["Rope"], ["Bucket"]])], shared={a.email for a in accounts})
+    with serve([book], accounts, quota=quota) as google:
+        host = google.url.removeprefix("http://")
+        workers.limit("google_sheets.user", host, quota.user, window)
+        workers.limit("google_sheets.project", host, quota.project, window)
+        workers.apply(sheets(google, accounts, tmp_path))
+        names = [f"sheet-{n % len(accounts)}" for n in range(PROCESSES)]
+        told = workers.read(names, window * windows)
+        reads = google.reads()
+    assert [one["failures"] for one in told] == [[]] * PROCESSES
+    assert {read.status for read in reads} == {200}
+    begun = min(read.at for read in reads)
+    counted = sum(read.at - begun < window * windows for read in reads)
+    allowed = (quota.user if shared_account else quota.project) * windows
+    assert 0.8 * allowed <= counted <= allowed
+    assert all(one["waited"] > window for one in told)
+
+
+def kobo_source(kobo: Any, form: Any, token: str = "KOBO_TOKEN", slug: str = "forms") -> dict[str, Any]:
+    return {
+        "slug": slug,
+        "connector": "kobo",
+        "config": {"base_url": kobo.url},
+        "credentials": {"token": {"env": token}},
+        "tables": [{"slug": "visits", "resource": form.uid}],
+        "schedule": "manual",
+    }
+
+
+def test_a_pause_that_one_process_is_told_holds_all_the_others(workers: Workers) -> None:
+    form = demo_accounts(date(2026, 1, 1))[1].forms[0]
+    with serve_kobo([form], token="sesame") as kobo:
+        workers.apply([kobo_source(kobo, form)])
+        kobo.fail(kobo_faults.throttled(300, times=1))
+        told = workers.read(["forms"] * PROCESSES, 20.0, KOBO_TOKEN="sesame")
+        refused = [request.status for request in kobo.requests].count(429)
+        asked_after = [r.status for r in kobo.requests][[r.status for r in kobo.requests].index(429) + 1 :]
+    assert refused == 1
+    # who was under way when the pause was named may still end its call; nobody begins another
+    assert len(asked_after) < PROCESSES
+    kinds = sorted(failure[0] for one in told for failure in one["failures"])
+    assert kinds == ["OutOfQuota"] * (PROCESSES - 1) + ["Throttled"]
+    assert all(290 < failure[1] <= 300 for one in told for failure in one["failures"])
+
+
+def test_a_short_pause_is_waited_for_by_all_and_counted_as_throttled(workers: Workers) -> None:
+    form = demo_accounts(date(2026, 1, 1))[1].forms[0]
+    with serve_kobo([form], token="sesame") as kobo:
+        workers.apply([kobo_source(kobo, form)])
+        kobo.fail(kobo_faults.throttled(3, times=1))
+        told = workers.read(["forms"] * 3, 6.0, KOBO_TOKEN="sesame")
+        assert [request.status for request in kobo.requests].count(429) == 1
+    assert [one["failures"] for one in told] == [[]] * 3
+    assert all(one["waited"] > 2.0 for one in told)
+
+
+def surveycto_source(server: StandIn, form: str) -> dict[str, Any]:
+    return {
+        "slug": form,
+        "connector": "surveycto",
+        "config": {"server": server.url},
+        "credentials": {"username": {"env": "SCTO_USER"}, "password": {"env": "SCTO_PASS"}},
+        "tables": [{"slug": form, "resource": form}],
+        "schedule": "manual",
+    }
+
+
+def test_a_surveycto_server_is_asked_one_request_at_a_time_by_all_processes_and_let_alone_when_it_asks(
+    workers: Workers,
+) -> None:
+    names = [f"form-{n}" for n in range(4)]
+    forms = [Form(name, ["village"]) for name in names]
+    for form in forms:
+        form.add({"village": "V"}, at=datetime.now(UTC) - timedelta(hours=1))
+    credentials = {"SCTO_USER": USER, "SCTO_PASS": PASSWORD}
+    with serve_surveycto(forms) as server:
+        server.slow = 0.2
+        workers.apply([surveycto_source(server, name) for name in names])
+        told = workers.read(names, 6.0, **credentials)
+        assert [one["failures"] for one in told] == [[]] * len(names)
+        assert {request.status for request in server.requests} == {200}
+        assert sum(one["calls"] for one in told) == len(server.requests)
+        assert all(one["waited"] > 0 for one in told)
+        server.slow = 0.0
+        server.requests.clear()
+        wait = b'{"error": {"code": 417, "message": "Please wait for 240 seconds before trying again."}}'
+        server.fail(kobo_faults.Fault(417, path="/", body=wait))
+        told = workers.read(names, 6.0, **credentials)
+        assert [request.status for request in server.requests].count(417) == 1
+        assert server.requests[-1].status == 417
+    kinds = sorted(failure[0] for one in told for failure in one["failures"])
+    assert kinds == ["OutOfQuota"] * 3 + ["Throttled"]
+    assert all(230 < failure[1] <= 240 for one in told for failure in one["failures"])
+
+
+def test_another_token_on_the_same_server_is_not_held(workers: Workers) -> None:
+    clean_water, springs = demo_accounts(date(2026, 1, 1))
+    form, other = clean_water.forms[0], springs.forms[0]
+    with serve_kobo([form], token="sesame", more_accounts={"barley": [other]}) as kobo:
+        workers.apply([kobo_source(kobo, form), kobo_source(kobo, other, "OTHER_TOKEN", "other")])
+        kobo.fail(kobo_faults.throttled(300, path=form.uid, times=1))
+        told = workers.read(["forms", "other"], 3.0, KOBO_TOKEN="sesame", OTHER_TOKEN="barley")
+    assert [failure[0] for failure in told[0]["failures"]] == ["Throttled"]
+    assert told[1]["failures"] == []
