@@ -47,9 +47,9 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
         try:
             yield from _load_tables(context, org, source, reading, lease.fence, failures)
         except Exception as error:
-            _record(context, source, reading, started, DefectInLoad(type(error).__name__))
+            _record(context, source, reading, started, [DefectInLoad(type(error).__name__)])
             raise
-        _record(context, source, reading, started, failures[0][1] if failures else None)
+        _record(context, source, reading, started, [error for _, error in failures])
     if failures:
         attempt = context.op_execution_context.retry_number
         until = put_off_source(context, source, failures, reading)
@@ -72,22 +72,25 @@ def _record(
     source: Source,
     reading: Reading,
     started: datetime,
-    failure: SourceError | None,
+    failures: list[SourceError],
 ) -> None:
-    """Write into the catalog how the run over the source ended; a backfill says nothing of how fresh a source is."""
-    from datasense_assets.catalog.state import FailureRecord, record_source_result
+    """Write into the catalog how the run over the source ended; a backfill says nothing of how fresh a source is.
+
+    One form that is gone must not stop the others: only where no table at all was loaded is a failure permanent.
+    """
+    from datasense_assets.catalog.state import FailureRecord, record_source_result, tables_loaded_by
 
     if reading.mode is Mode.BACKFILL:
         return
+    run_id, record = context.run.run_id, None
     with catalog_engine().begin() as connection:
-        record_source_result(
-            connection,
-            source.id,
-            run_id=context.run.run_id,
-            started_at=started,
-            failure=FailureRecord(failure.kind, failure.message, failure.advice) if failure else None,
-            counted=not isinstance(failure, Throttled),
-        )
+        first = failures[0] if failures else None
+        if first is not None:
+            hopeless = all(failure.permanent for failure in failures)
+            nothing_loaded = hopeless and not tables_loaded_by(connection, source.id, run_id)
+            record = FailureRecord(first.kind, first.message, first.advice, permanent=nothing_loaded)
+        counted = not isinstance(first, Throttled)
+        record_source_result(connection, source.id, run_id=run_id, started_at=started, failure=record, counted=counted)
 
 
 def discover_source(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Iterator[Any]:

@@ -63,7 +63,7 @@ def ask_for_tables(catalog: Engine, source: Source, connector: Connector) -> lis
         return find_tables(source, connector)
     except SourceError as error:
         with catalog.begin() as connection:
-            failure = FailureRecord(error.kind, error.message, error.advice)
+            failure = FailureRecord(error.kind, error.message, error.advice, permanent=error.permanent)
             counted = not isinstance(error, Throttled)
             record_discovery(connection, source.id, now=datetime.now(UTC), failure=failure, counted=counted)
         raise

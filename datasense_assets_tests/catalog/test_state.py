@@ -285,6 +285,53 @@ def test_the_breaker_lets_one_probe_through_when_its_time_has_come(catalog_: Cat
     assert due(catalog_, later) == []
 
 
+def test_the_third_permanent_failure_in_a_row_opens_the_breaker_and_probes_grow_rarer(catalog_: Catalog) -> None:
+    connection, source = catalog_.connection, catalog_.forms
+    refused = FailureRecord("credential_refused", "The token is wrong.", "Make a new one.", permanent=True)
+    result = {"run_id": "r", "started_at": NOW}
+    waits = []
+    for _ in range(12):
+        record_source_result(connection, source, **result, failure=refused)
+        waits.append(catalog_.one("SELECT max(probe_at) - now() FROM datasense.pauses"))
+    assert waits[:2] == [None, None]
+    minutes = [round(wait.total_seconds() / 60) for wait in waits[2:]]
+    assert minutes == [15, 30, 60, 120, 240, 480, 960, 1440, 1440, 1440]
+    due_at_the_probe = "SELECT next_due_at = (SELECT probe_at FROM datasense.pauses) FROM datasense.source_status "
+    assert catalog_.one(f"{due_at_the_probe} WHERE source_id = {source}")
+    assert "The token is wrong." in catalog_.one("SELECT reason FROM datasense.pauses")
+    record_source_result(connection, source, **result, failure=None)
+    assert catalog_.one("SELECT count(*) FROM datasense.pauses") == 0
+    assert source in {row.source_id for row in sources_to_replan(connection)}
+
+
+def test_failures_that_may_pass_and_partial_ones_never_open_the_breaker(catalog_: Catalog) -> None:
+    for _ in range(9):
+        record_source_result(catalog_.connection, catalog_.forms, run_id="r", started_at=NOW, failure=FAILURE)
+    assert catalog_.one("SELECT count(*) FROM datasense.pauses") == 0
+
+
+@pytest.mark.parametrize(
+    ("edit", "closes"),
+    [
+        ('UPDATE datasense.sources SET config = config || \'{"base_url": "https://other.example.org"}\'', True),
+        ('UPDATE datasense.credentials SET reference = \'{"env": "ANOTHER"}\'', True),
+        ("UPDATE datasense.credentials SET reference = reference", False),
+        ("UPDATE datasense.sources SET deletes = 'ignore'", False),
+    ],
+)
+def test_mending_the_address_or_the_credential_closes_the_breaker_at_once(
+    catalog_: Catalog, edit: str, closes: bool
+) -> None:
+    refused = FailureRecord("credential_refused", "The token is wrong.", "Make a new one.", permanent=True)
+    for _ in range(3):
+        record_discovery(catalog_.connection, catalog_.forms, now=NOW, failure=refused)
+    assert catalog_.one("SELECT count(*) FROM datasense.pauses") == 1
+    catalog_.run(f"{edit} WHERE " + ("source_id" if "credentials" in edit else "id") + f" = {catalog_.forms}")
+    assert catalog_.one("SELECT count(*) FROM datasense.pauses") == (0 if closes else 1)
+    next_due = f"SELECT next_due_at <= now() FROM datasense.source_status WHERE source_id = {catalog_.forms}"
+    assert bool(catalog_.one(next_due)) is closes
+
+
 def test_an_edited_schedule_is_reckoned_again_even_while_it_is_being_reckoned(
     catalog: Engine, manifest: Manifest
 ) -> None:

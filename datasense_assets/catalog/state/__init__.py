@@ -1,8 +1,8 @@
 """What is known of sources, tables and recipes at run time: small functions over a connection, in its transaction.
 
-`loads`: cursors and results of loads. `discovery`: tables and columns as found. `builds`: recipes as built. `stale`:
-recipes to build. `due`: when a source is next. `requests`: runs that people ask for, and pauses. `lineage`: which
-columns recipes are made of, and what a change of a table would break.
+`loads`: cursors and results of loads. `breaker`: sources that only a person can mend. `discovery`: tables and columns
+as found. `builds`: recipes as built. `stale`: recipes to build. `due`: when a source is next. `requests`: runs that
+people ask for, and pauses. `lineage`: which columns recipes are made of, and what a change of a table would break.
 """
 
 from datasense_assets.catalog.state.builds import (

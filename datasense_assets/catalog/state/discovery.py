@@ -11,6 +11,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, delete, insert, select, update
 
 from datasense_assets.catalog.models import SourceColumn, SourceTable, identifier
+from datasense_assets.catalog.state.breaker import close_breaker, open_breaker
 from datasense_assets.catalog.state.loads import FailureRecord
 from datasense_assets.catalog.tables import schema_changes, source_columns, source_status, source_tables, sources
 
@@ -198,7 +199,10 @@ def record_schema_changes(
 def record_discovery(
     connection: Connection, source_id: int, *, now: datetime, failure: FailureRecord | None, counted: bool = True
 ) -> None:
-    """Record that the source was asked for its tables, and how that ended; `counted` as in `record_source_result`."""
+    """Record that the source was asked for its tables, and how that ended; `counted` as in `record_source_result`.
+
+    The breaker opens and closes as after a load.
+    """
     values: dict[str, Any]
     if failure is None:
         values = {"discovered_at": now, "failures_in_a_row": 0}
@@ -211,4 +215,13 @@ def record_discovery(
             "failure_message": failure.message,
             "failure_advice": failure.advice,
         }
-    connection.execute(update(source_status).where(source_status.c.source_id == source_id).values(**values))
+    failures = connection.execute(
+        update(source_status)
+        .where(source_status.c.source_id == source_id)
+        .values(**values)
+        .returning(source_status.c.failures_in_a_row)
+    ).scalar_one()
+    if failure is None:
+        close_breaker(connection, source_id)
+    elif failure.permanent:
+        open_breaker(connection, source_id, failures=failures, message=failure.message, now=now)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from datasense_assets.catalog.state.requests import BREAKER
-from datasense_assets.catalog.tables import cursors, leases, pauses, source_status, source_tables, table_status
+from datasense_assets.catalog.state.breaker import close_breaker, open_breaker
+from datasense_assets.catalog.tables import cursors, leases, source_status, source_tables, table_status
 
 
 class FenceLost(Exception):
@@ -58,11 +58,15 @@ class TableStatus:
 
 @dataclass(frozen=True)
 class FailureRecord:
-    """A failure as people read it: `kind` is a stable word, `message` what happened, `advice` what helps."""
+    """A failure as people read it: `kind` is a stable word, `message` what happened, `advice` what helps.
+
+    `permanent`: nothing was loaded, and trying again without a person's help fails again.
+    """
 
     kind: str
     message: str
     advice: str = ""
+    permanent: bool = False
 
 
 def read_cursor(connection: Connection, table_id: int) -> CursorRow | None:
@@ -217,14 +221,14 @@ def record_source_result(
 ) -> int:
     """Record how a run over the source ended; return how many runs in a row have failed (0 after a success).
 
-    A success closes the source's breaker, if it was open. A failure that is not `counted` is of nobody's making, as
-    when a quota is used up: it is remembered, but the source does not fail by it.
+    A success closes the source's breaker, the third permanent failure in a row opens it. A failure that is not
+    `counted` is of nobody's making, as when a quota is used up: it is remembered, but the source does not fail by it.
     """
     values: dict[str, Any] = {"last_run_id": run_id, "last_started_at": started_at}
     if failure is None:
         values |= {"last_success_at": func.now(), "failures_in_a_row": 0}
         values |= {"failure_kind": None, "failure_message": None, "failure_advice": None, "put_off_until": None}
-        connection.execute(delete(pauses).where(pauses.c.source_id == source_id, pauses.c.paused_by == BREAKER))
+        close_breaker(connection, source_id)
     else:
         values |= {"last_failure_at": func.now()}
         values |= {"failures_in_a_row": source_status.c.failures_in_a_row + int(counted)}
@@ -239,4 +243,7 @@ def record_source_result(
         .values(**values)
         .returning(source_status.c.failures_in_a_row)
     ).scalar_one()
+    if failure is not None and failure.permanent:
+        now = datetime.now(UTC)
+        open_breaker(connection, source_id, failures=int(count), message=failure.message, now=now)
     return int(count)
