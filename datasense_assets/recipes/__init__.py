@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Any
 from datasense_assets.recipes.errors import RecipeError, RecipeErrors
 from datasense_assets.recipes.order import recipe_order
 from datasense_assets.recipes.recipe import Recipe
+from datasense_assets.recipes.renaming import rename_column
 from datasense_assets.recipes.tableref import TableRef
 
 if TYPE_CHECKING:
     from datasense_assets.recipes.compiling.compile import Compiled, compile_recipe
 
-__all__ = ["Compiled", "Recipe", "RecipeError", "RecipeErrors", "TableRef", "compile_recipe", "recipe_order"]
+__all__ = [
+    "Compiled",
+    "Recipe",
+    "RecipeError",
+    "RecipeErrors",
+    "TableRef",
+    "compile_recipe",
+    "recipe_order",
+    "rename_column",
+]
 
 
 def __getattr__(name: str) -> Any:

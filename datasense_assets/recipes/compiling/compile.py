@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -159,7 +159,20 @@ def _clock(table: ir.Table) -> Clock:
     return "day" if operation.find(ops.DateNow) else "none"
 
 
-def _run_steps(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None) -> tuple[Frame, Context]:
+def names_before(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[tuple[str, ...]]:
+    """Names of the columns before each step, and after the last one."""
+    names: list[tuple[str, ...]] = []
+    frame, _ = _run_steps(recipe, inputs, None, seen=lambda before: names.append(before.names))
+    return [*names, frame.names]
+
+
+def _run_steps(
+    recipe: Recipe,
+    inputs: Mapping[str, TableRef],
+    sample: int | None,
+    seen: Callable[[Frame], None] = lambda _: None,
+) -> tuple[Frame, Context]:
+    """The frame after all steps; `seen` is called with the frame before each."""
     errors: list[RecipeError] = []
     frames: dict[str, Frame] = {}
     for alias, reference in recipe.inputs.items():
@@ -176,6 +189,7 @@ def _run_steps(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | Non
     context = Context(frames, recipe.start, errors, choice_labels=labels)
     for index, step in enumerate(recipe.steps):
         context.index, context.label = index, step_label(index, step)
+        seen(frame)
         frame = compile_step(step, frame, context)
     return frame, context
 

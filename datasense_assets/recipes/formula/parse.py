@@ -63,21 +63,28 @@ def parse_formula(text: str) -> Formula:
 
 
 def rename_reference(text: str, old: str, new: str) -> str:
-    """The text with every reference to column `old` made one to `new`; the rest stays byte for byte.
+    """`rename_references` of one column."""
+    return rename_references(text, {old: new})
 
-    Raises FormulaErrors where the text is no formula, ValueError where `new` is a name that no formula can hold.
+
+def rename_references(text: str, names: Mapping[str, str]) -> str:
+    """The text with every reference to a column in `names` made one to its new name; the rest stays byte for byte.
+
+    All at once, so two names may be exchanged. Raises FormulaErrors where the text is no formula, ValueError where a
+    new name is one that no formula can hold.
     """
-    if not new or any(unwritable(character) for character in new):
-        raise ValueError(f"{new!r} cannot be a column's name in a formula.")
+    for new in names.values():
+        if not new or any(unwritable(character) for character in new):
+            raise ValueError(f"{new!r} cannot be a column's name in a formula.")
     tokens = _tokens(text)
     _tree(text, tokens)
     parts: list[str] = []
     done = 0
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
-        if token.type == "BRACKETED" and unbracketed(token) == old:
-            written = bracketed(new)
-        elif token.type == "NAME" and token == old and (following is None or following.type != "LPAR"):
-            written = reference_text(new)
+        if token.type == "BRACKETED" and unbracketed(token) in names:
+            written = bracketed(names[unbracketed(token)])
+        elif token.type == "NAME" and str(token) in names and (following is None or following.type != "LPAR"):
+            written = reference_text(names[str(token)])
         else:
             continue
         parts += [text[done : token.start_pos], written]
