@@ -78,9 +78,17 @@ def _record(
 
     One form that is gone must not stop the others: only where no table at all was loaded is a failure permanent.
     """
-    from datasense_assets.catalog.state import FailureRecord, record_source_result, tables_loaded_by
+    from datasense_assets.catalog.state import (
+        FailureRecord,
+        record_reread,
+        record_source_result,
+        tables_loaded_by,
+    )
 
-    if reading.mode is Mode.BACKFILL:
+    if t.REREAD in context.run.tags and not failures:
+        with catalog_engine().begin() as connection:
+            record_reread(connection, source.id)
+    if reading.mode in (Mode.BACKFILL, Mode.REREAD):
         return
     run_id, record = context.run.run_id, None
     with catalog_engine().begin() as connection:
@@ -137,6 +145,7 @@ def _reading(context: dg.AssetExecutionContext, org: Organization, source: Sourc
             has_history=source.connector in HISTORY_KINDS,
             full=context.run.tags.get(t.FULL) == "true",
             live=context.run.tags.get(t.LIVE) == "true",
+            reread=t.REREAD in context.run.tags,
         )
     except PastOfSnapshot as error:
         raise dg.Failure(description=str(error), allow_retries=False) from None
@@ -181,7 +190,8 @@ def _load_tables(
         run_id=context.run.run_id,
         window=_window(org, source, reading),
         full=reading.mode is Mode.FULL,
-        origin=context.run.root_run_id or context.run.run_id,
+        changed_since=_changed_since(context) if reading.mode is Mode.REREAD else None,
+        origin=context.run.tags.get(t.ROOT_RUN, context.run.run_id),
     )
     tables = _to_load(context, org, source)
     with ExitStack() as stack:
@@ -233,6 +243,19 @@ def _window(org: Organization, source: Source, reading: Reading) -> Window | Non
     first = partition_window(reading.first, every, org.timezone)
     last = partition_window(reading.last, every, org.timezone)
     return Window(start=first.start, end=last.end)
+
+
+def _changed_since(context: dg.AssetExecutionContext) -> datetime:
+    """The moment in the run's tag: the same in every try of the run, so that a read that broke off is gone on with."""
+    asked = context.run.tags[t.REREAD]
+    try:
+        moment = datetime.fromisoformat(asked)
+    except ValueError:
+        raise dg.Failure(
+            description=f"The tag {t.REREAD} is {asked!r}; write a moment such as 2026-01-31T00:00:00+00:00.",
+            allow_retries=False,
+        ) from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _to_load(context: dg.AssetExecutionContext, org: Organization, source: Source) -> list[SourceTable]:

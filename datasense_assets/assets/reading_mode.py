@@ -13,6 +13,7 @@ class Mode(StrEnum):
     LIVE = "live"
     BACKFILL = "backfill"
     FULL = "full"
+    REREAD = "reread"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ def choose_reading(
     has_history: bool,
     full: bool,
     live: bool,
+    reread: bool = False,
 ) -> Reading:
     """Decide how to read.
 
@@ -43,6 +45,7 @@ def choose_reading(
         current: the key of the partition that is running now.
         has_history: whether the source can be asked for a stretch of time.
         full: everything was asked for again.
+        reread: what may have changed of late was asked for again, whatever partition the run names.
         live: the due sensor (or `datasense sync` without a partition) asked: its range only says what to mark.
 
     A run for the running partition alone is live, as is one marked so, whose range reaches back to the last success.
@@ -59,6 +62,8 @@ def choose_reading(
         )
     if full:
         return Reading(Mode.FULL, first, last)
+    if reread and has_history:
+        return Reading(Mode.REREAD, first, last)
     if not has_history or live or (first == last == current):
         return Reading(Mode.LIVE, first, last)
     return Reading(Mode.BACKFILL, first, last)

@@ -16,11 +16,13 @@ def sensors(index: GraphIndex, settings: Settings) -> list[dg.SensorDefinition]:
     from datasense_assets.automation.due import build_due_sensor
     from datasense_assets.automation.reload import build_reload_sensor
     from datasense_assets.automation.requests import build_requests_sensor
+    from datasense_assets.automation.rereads import build_reread_sensor
     from datasense_assets.automation.stale import build_stale_sensor
 
     return [
         build_due_sensor(index, settings),
         build_stale_sensor(index, settings),
         build_requests_sensor(index, settings),
+        build_reread_sensor(index, settings),
         build_reload_sensor(index, settings),
     ]

@@ -47,8 +47,16 @@ def in_progress_runs(instance: dg.DagsterInstance) -> Sequence[dg.DagsterRun]:
 
 
 def busy_sources(runs: Iterable[dg.DagsterRun]) -> set[tuple[str, str]]:
-    """(org, source) of every source that a run in progress touches."""
-    return {key for run in runs for key in t.selected(tuple(k.path) for k in run.asset_selection or ()).sources}
+    """(org, source) of every source that a run in progress loads what is new of.
+
+    A backfill does not: while it holds the source the slot stays due, and is served when it ends.
+    """
+    return {
+        key
+        for run in runs
+        if run.tags.get(t.LANE) != t.Lane.BACKFILL
+        for key in t.selected(tuple(k.path) for k in run.asset_selection or ()).sources
+    }
 
 
 def live_tags(entry: SourceEntry, last_success: datetime | None, now: datetime) -> dict[str, str]:

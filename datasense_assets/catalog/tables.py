@@ -222,6 +222,15 @@ source_status = Table(
     _time("put_off_until"),
 )
 
+rereads = Table(
+    "rereads",
+    metadata,
+    Column("source_id", BigInteger, primary_key=True),
+    _time("due_at"),
+    _time("asked_slot"),
+    _time("done_at"),
+)
+
 table_status = Table(
     "table_status",
     metadata,

@@ -7,6 +7,7 @@ asset graph is built without ever reading a source.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datasense_assets.connectors.base import NetworkPolicy, Quota
@@ -16,7 +17,16 @@ if TYPE_CHECKING:
     from datasense_assets.catalog.models import Problem
     from datasense_assets.connectors.base import CallBudget, Connector
 
-__all__ = ["HISTORY_KINDS", "KINDS", "NetworkPolicy", "open_connector", "quotas_of", "validate_config"]
+__all__ = [
+    "HISTORY_KINDS",
+    "KINDS",
+    "NetworkPolicy",
+    "Rereading",
+    "open_connector",
+    "quotas_of",
+    "rereading",
+    "validate_config",
+]
 
 KINDS: dict[str, str] = {
     "csv": "datasense_assets.connectors.csv:CsvConnector",
@@ -36,6 +46,25 @@ def validate_config(kind: str, config: Mapping[str, Any], credential_names: Coll
     from datasense_assets.connectors.config import check_config
 
     return check_config(kind, config, credential_names)
+
+
+@dataclass(frozen=True)
+class Rereading:
+    """What of a source is read again by night: what came in during `days` (0: nothing); all of it once a week."""
+
+    days: int = 0
+    weekly: bool = False
+
+
+def rereading(kind: str, config: Mapping[str, Any]) -> Rereading:
+    """What the source's valid config says of it; nothing for kinds that are read whole each time."""
+    from datasense_assets.connectors.config import CONFIGS, HistoryConfig
+
+    model = CONFIGS.get(kind)
+    if model is None or not issubclass(model, HistoryConfig):
+        return Rereading()
+    settings = model.model_validate(dict(config))
+    return Rereading(settings.reread_days, settings.full_read == "weekly")
 
 
 def open_connector(

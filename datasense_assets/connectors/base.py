@@ -114,6 +114,9 @@ class ReadRequest:
     connector's lag. Neither: everything. `key`: columns (by the source's keys) that identify a row, for connectors
     whose source has no row id of its own; () leaves it to the connector's config. `resume`: the mark that a page of an
     equal request bore, earlier or in another process: only what came after that page is read.
+
+    `changed_since` set: the rows that may have changed since then, to find edits: those that came in since, or those
+    that the source itself says were edited since, where it can tell.
     """
 
     resource: str
@@ -121,6 +124,12 @@ class ReadRequest:
     window: Window | None = None
     key: tuple[str, ...] = ()
     resume: str | None = None
+    changed_since: datetime | None = None
+
+    @property
+    def again(self) -> bool:
+        """Whether a part is read again: neither by the cursor, nor all there is."""
+        return self.window is not None or self.changed_since is not None
 
 
 @dataclass(frozen=True)

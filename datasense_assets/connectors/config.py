@@ -53,7 +53,16 @@ class ConnectorConfig(BaseModel):
     CREDENTIALS: ClassVar[tuple[frozenset[str], ...]] = (frozenset(),)
 
 
-class KoboConfig(ConnectorConfig):
+class HistoryConfig(ConnectorConfig):
+    """Of sources whose rows change after the cursor has passed them. `reread_days`: each night what came in during so
+    many days is read again (0: never). `full_read`: whether all is read again once a week, in one of its nights.
+    """
+
+    reread_days: int = Field(default=30, ge=0, le=3650)
+    full_read: Literal["never", "weekly"] = "never"
+
+
+class KoboConfig(HistoryConfig):
     """KoboToolbox. `base_url`: the server, a path included where it lives under one. `lag_seconds`: how far before
     its cursor a live read starts, since rows may appear late. `page_size`: submissions a call, 1000 at most.
     """
@@ -181,7 +190,7 @@ def _surveycto_server(value: str) -> str:
     return address
 
 
-class SurveyctoConfig(ConnectorConfig):
+class SurveyctoConfig(HistoryConfig):
     """SurveyCTO. `server`: its address alone. `review_status`: which submissions are loaded, by how they were
     reviewed. `lag_seconds`: how far before its cursor a live read starts, up to 90 days. `plain_columns`: names (less
     the number) of numbered questions that are taken for columns of the repeat group they stand behind.

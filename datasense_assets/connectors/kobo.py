@@ -139,6 +139,8 @@ class KoboConnector:
     def _time_query(self, request: ReadRequest) -> dict[str, str]:
         if request.window is not None:
             return {"$gte": _server_time(request.window.start), "$lt": _server_time(request.window.end)}
+        if request.changed_since is not None:
+            return {"$gte": _server_time(request.changed_since)}
         if request.cursor is not None:
             lag = timedelta(seconds=self._config.lag_seconds)
             return {"$gte": _server_time(_cursor_time(request.cursor) - lag)}

@@ -207,6 +207,8 @@ class SurveyctoConnector:
     def _start(self, request: ReadRequest, cursor: datetime | None) -> datetime | None:
         if request.window is not None:
             return request.window.start
+        if request.changed_since is not None:
+            return request.changed_since
         return None if cursor is None else cursor - timedelta(seconds=self._config.lag_seconds)
 
     def _since(self, start: datetime | None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from dlt.common.configuration.providers.provider import ConfigProvider
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
 from dlt.common.destination.client import FollowupJobRequest
 from dlt.common.destination.typing import PreparedTableSchema
-from dlt.common.destination.utils import get_merge_changed_cond
+from dlt.common.destination.utils import get_merge_changed_cond, get_merge_compare_columns
 from dlt.common.runtime.run_context import RunContext
 from dlt.common.schema import Schema
 from dlt.common.schema.typing import TTableSchema
@@ -138,6 +138,20 @@ class LoadedTable:
     rows: Callable[[], Iterator[pa.Table]]
 
 
+class _MergeJob(SqlMergeFollowupJob):
+    """dlt's MERGE, where a row with a json column too is left alone when it is equal to what is there."""
+
+    @classmethod
+    def gen_changed_cond(cls, table: PreparedTableSchema, escape_id: Callable[[str], str]) -> str | None:
+        columns = cast(TTableSchema, table)["columns"]
+        differing = []
+        for name in get_merge_compare_columns(cast(TTableSchema, table)):
+            # the staged json has no comparison of its own
+            as_stored = "::jsonb" if columns[name].get("data_type") == "json" else ""
+            differing.append(f"(s.{escape_id(name)}{as_stored} IS DISTINCT FROM d.{escape_id(name)})")
+        return " OR ".join(differing) or None
+
+
 class _ConflictJob(SqlMergeFollowupJob):
     """dlt's upsert by INSERT ... ON CONFLICT: the same rows are added, changed and left alone as by its MERGE.
 
@@ -173,7 +187,7 @@ class _GuardedClient(PostgresClient):
     """dlt's client, whose merges begin with the guard of the load: in the merge's own transaction."""
 
     guard: ClassVar[Guard]
-    merge_job: ClassVar[type[SqlMergeFollowupJob]] = SqlMergeFollowupJob
+    merge_job: ClassVar[type[SqlMergeFollowupJob]] = _MergeJob
 
     def _create_merge_followup_jobs(self, table_chain: Sequence[PreparedTableSchema]) -> list[FollowupJobRequest]:
         statements = type(self).guard(str(table_chain[0]["name"]))
@@ -218,7 +232,7 @@ def build_pipeline(name: str, folder: Path, target: WarehouseTarget, server_vers
         staging_dataset_name_layout=STAGING_LAYOUT,
         enable_dataset_name_normalization=False,
     )
-    merge_job = SqlMergeFollowupJob if server_version >= MERGE_SINCE else _ConflictJob
+    merge_job = _MergeJob if server_version >= MERGE_SINCE else _ConflictJob
     destination.our_client = type("Client", (_GuardedClient,), {"guard": staticmethod(guard), "merge_job": merge_job})
     return dlt.pipeline(name, pipelines_dir=str(folder), destination=destination, dataset_name=target.schema)
 
@@ -231,12 +245,10 @@ def build_source(schema_name: str, tables: list[LoadedTable]) -> DltSource:
 
 
 def _resource(table: LoadedTable) -> DltResource:
-    # jsonb has no comparison with json, which is what dlt's staging must be for Parquet
-    skips = T.JSON not in table.columns.values()
     disposition: Any = {
         "disposition": "merge",
         "strategy": "cdc" if table.strategy == "mirror" else "upsert",
-        "skip_unchanged_rows": skips,
+        "skip_unchanged_rows": True,
     }
     return dlt.resource(
         table.rows(),

@@ -119,7 +119,7 @@ def _settle_repeats(prepared: PreparedLoad, connection: Connection, schema: str,
 
 def _settle_deletes(sync: Sync, prepared: PreparedLoad, connection: Connection) -> int:
     how, schema, top = sync.plan.source.deletes, sync.target.schema, prepared.top
-    if how is Deletes.IGNORE or prepared.request.window is not None:
+    if how is Deletes.IGNORE or prepared.request.again:
         return 0
     if prepared.complete:
         deleted = _delete_by_complete_read(sync, prepared, connection, how)
@@ -196,7 +196,7 @@ def _record(
         rejected=prepared.rejected.count if top else 0,
         content_hash=prepared.content_hash if top else None,
         changed=changed,
-        fresh_as_of=prepared.loaded_at if prepared.request.window is None else None,
+        fresh_as_of=None if prepared.request.again else prepared.loaded_at,
         load_id=prepared.claim.load_id if top else None,
     )
     first_partition, last_partition = _partitions(sync, prepared)
@@ -234,7 +234,7 @@ def _as_tuple(columns: tuple[SourceColumn, ...]) -> tuple[SourceColumn, ...]:
 
 def _cursor_after(prepared: PreparedLoad) -> str | None:
     before = prepared.cursor.value if prepared.cursor is not None else None
-    if prepared.request.window is not None:
+    if prepared.request.again:
         return before
     return prepared.cursor_after if prepared.cursor_after is not None else before
 
@@ -254,6 +254,8 @@ def _partitions(sync: Sync, prepared: PreparedLoad) -> tuple[str | None, str]:
         last_moment: datetime = window.end.astimezone(window.start.tzinfo)
         first = partition_key(window.start, grain, timezone)
         return first, _last_key(first, last_moment, sync)
+    if prepared.request.changed_since is not None:
+        return (today := partition_key(prepared.loaded_at, grain, timezone)), today
     if prepared.complete and sync.connector.has_history:
         return None, partition_key(prepared.loaded_at, grain, timezone)
     before = prepared.cursor.updated_at if prepared.cursor is not None and sync.connector.has_history else None

@@ -43,7 +43,7 @@ def request_key(request: ReadRequest, infos: Mapping[tuple[str, ...], TableInfo]
     """What tells an equal request: what is asked for, of what form, with what `settings` (JSON-able)."""
     form = [[list(path), [column.key for column in info.columns]] for path, info in sorted(infos.items())]
     window = None if request.window is None else [request.window.start.isoformat(), request.window.end.isoformat()]
-    asked = [request.resource, request.cursor, window, list(request.key), form, settings]
+    asked = [request.resource, request.cursor, window, request.changed_since, list(request.key), form, settings]
     return hashlib.blake2b(json.dumps(asked, sort_keys=True, default=str).encode(), digest_size=16).hexdigest()
 
 

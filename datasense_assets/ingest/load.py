@@ -142,7 +142,7 @@ class Sync:
         declared = {path: declared_types(known.get(path), info) for path, info in infos.items()}
         read = read_pages(self.connector, request, table.slug, declared, folder, boundary, self._progress, kept)
         scratches = read.scratches
-        complete = request.cursor is None and request.window is None
+        complete = request.cursor is None and not request.again
         mirror = complete and not self.connector.has_history and self.plan.source.deletes is not Deletes.MARK
         for path in scratches:
             infos.setdefault(path, TableInfo(table.resource, "/".join(path[-1:]), (), path))
@@ -239,8 +239,8 @@ class Sync:
 
     @property
     def is_live(self) -> bool:
-        """Whether the load is of how things are now, and not of a past window."""
-        return self.plan.window is None or not self.connector.has_history
+        """Whether the load is of how things are now, and not of a part that is read again."""
+        return not self.plan.again or not self.connector.has_history
 
     def _refuse_past_window(self, now: datetime) -> None:
         window = self.plan.window
@@ -255,8 +255,10 @@ class Sync:
         """What to ask the source for; `cursor` None where there is none, or where it says nothing any more."""
         if not self.connector.has_history:
             return ReadRequest(table.resource, key=table.key)
-        if self.plan.window is not None:
-            return ReadRequest(table.resource, window=self.plan.window, key=table.key)
+        if self.plan.again:
+            return ReadRequest(
+                table.resource, window=self.plan.window, changed_since=self.plan.changed_since, key=table.key
+            )
         known = None if self.plan.full or cursor is None else cursor.value
         return ReadRequest(table.resource, cursor=known, key=table.key)
 
@@ -264,7 +266,7 @@ class Sync:
         """Where pages of this very request are kept. Who reads all or a part again wants it as it is now, so only
         another attempt at the same run goes on with what an earlier one has read.
         """
-        again = self.plan.full or request.window is not None
+        again = self.plan.full or request.again
         origin = (self.plan.origin or self.plan.run_id) if again else ""
         settings = [self.plan.source.connector, self.plan.source.config, origin]
         return KeptPages(self.target, table.id, request_key(request, infos, settings), self.fence)

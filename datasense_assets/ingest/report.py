@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from datasense_assets.catalog.models import Organization, Source, SourceColumn
 from datasense_assets.catalog.state import SchemaChange
@@ -13,9 +14,10 @@ from datasense_assets.connectors.base import Window
 class SyncPlan:
     """One source to load for one run.
 
-    `window` set: a backfill of exactly that stretch, which neither reads nor moves the cursor. `full`: re-read the
-    whole history. Neither: a live load, what is new since the cursor. `origin`: the run that this one is another
-    attempt at, '' for none: a read that it broke off may be gone on with.
+    `window` set: a backfill of exactly that stretch, which neither reads nor moves the cursor; `changed_since`: the
+    same for what may have been edited since then. `full`: re-read the whole history. None of them: a live load, what is
+    new since the cursor. `origin`: the run that this one is another try of ('' for none): a read that it broke off may
+    be gone on with.
     """
 
     org: Organization
@@ -24,6 +26,12 @@ class SyncPlan:
     window: Window | None = None
     full: bool = False
     origin: str = ""
+    changed_since: datetime | None = None
+
+    @property
+    def again(self) -> bool:
+        """Whether a part is read again, beside the cursor."""
+        return self.window is not None or self.changed_since is not None
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,11 @@ FULL = "datasense/full"
 ONCE = "datasense/once"
 # Set by whoever asks for a live run over a range: the range only says which partitions it fills.
 LIVE = "datasense/live"
+# What may have changed since that moment (ISO) is read again; `all` beside `datasense/full`. Asked for by night.
+REREAD = "datasense/reread"
+REREAD_ALL = "all"
+# Of a run that tries another one again: the first of them.
+ROOT_RUN = "dagster/root_run_id"
 PRIORITY = "dagster/priority"
 BACKFILL = "dagster/backfill"
 SENSOR = "dagster/sensor_name"

@@ -92,11 +92,17 @@ def test_a_server_without_merge_holds_the_same(
     assert after["edited"] > before["edited"]
 
 
-def test_json_is_merged_without_merge(world: World, org: Organization, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "MERGE_SINCE", 999_999)
+@pytest.mark.parametrize("merge", [True, False], ids=["as the server can", "without merge"])
+def test_json_is_merged_and_left_alone_when_it_is_the_same(
+    world: World, org: Organization, monkeypatch: pytest.MonkeyPatch, merge: bool
+) -> None:
+    if not merge:
+        monkeypatch.setattr(dataset, "MERGE_SINCE", 999_999)
     source = world.source(org, types={"place": ColumnType.JSON})
-    for value in ('{"a": 1}', '{"a": 2}'):
-        fake = FakeSource({"visits": [{"_id": "a", "_at": at(0), "place": value}]})
-        world.sync(org, source, fake, full=True)
-    assert world.rows("org_acme.forms__visits", "place") == [({"a": 2},)]
+    loaded = []
+    for value in ('{"a": 1, "b": null}', '{"b":null,"a":1}', '{"a": 2}', None, None):
+        rows = [{"_id": "a", "_at": at(0), "place": value}, {"_id": "b", "_at": at(0), "place": "[]"}]
+        loaded.append(world.sync(org, source, FakeSource({"visits": rows}), full=True).rows_loaded)
+    assert loaded == [2, 0, 1, 1, 0]
+    assert world.rows("org_acme.forms__visits", "place") == [(None,), ([],)]
     assert world.types("org_acme", "forms__visits")["place"] == "jsonb"

@@ -1,8 +1,9 @@
 """What is known of sources, tables and recipes at run time: small functions over a connection, in its transaction.
 
 `loads`: cursors and results of loads. `breaker`: sources that only a person can mend. `discovery`: tables and columns
-as found. `builds`: recipes as built. `stale`: recipes to build. `due`: when a source is next. `requests`: runs that
-people ask for, and pauses. `lineage`: which columns recipes are made of, and what a change of a table would break.
+as found. `builds`: recipes as built. `stale`: recipes to build. `due`: when a source is next. `rereads`: the same for
+what is read again by night. `requests`: runs that people ask for, and pauses. `lineage`: which columns recipes are made
+of, and what a change of a table would break.
 """
 
 from datasense_assets.catalog.state.builds import (
@@ -68,6 +69,14 @@ from datasense_assets.catalog.state.requests import (
     resume,
     settle_request,
 )
+from datasense_assets.catalog.state.rereads import (
+    DueReread,
+    due_rereads,
+    mark_reread_asked,
+    record_reread,
+    set_reread_due,
+    sources_without_reread,
+)
 from datasense_assets.catalog.state.revision import CatalogRevision, read_revision
 from datasense_assets.catalog.state.stale import StaleRecipe, stale_recipes
 
@@ -78,6 +87,7 @@ __all__ = [
     "CatalogRevision",
     "CursorRow",
     "DiscoveredTable",
+    "DueReread",
     "DueSource",
     "FailureRecord",
     "FenceLost",
@@ -93,12 +103,14 @@ __all__ = [
     "advance_cursor",
     "ask_again_later",
     "check_fence",
+    "due_rereads",
     "due_sources",
     "impact_of_deleting",
     "impact_of_schema_changes",
     "keep_fingerprint",
     "leave_slot",
     "mark_requested",
+    "mark_reread_asked",
     "mark_slot_asked",
     "open_requests",
     "pause",
@@ -116,14 +128,17 @@ __all__ = [
     "record_discovery",
     "record_lineage",
     "record_load",
+    "record_reread",
     "record_schema_changes",
     "record_source_result",
     "record_unchanged",
     "replace_columns",
     "resume",
     "set_next_due",
+    "set_reread_due",
     "settle_request",
     "sources_to_replan",
+    "sources_without_reread",
     "stale_recipes",
     "tables_loaded_by",
     "upsert_tables",
