@@ -102,7 +102,12 @@ PIVOTED = [("a", "x", 1), ("a", "x", 2), ("a", "it's %s", None), (None, "it's %s
         ({"fn": "sum", "values_from": "n", "fill": 0}, [("a", 3, 0), ("b", 0, 0), (None, 0, 5)]),
         ({"fn": "sum", "values_from": "n", "fill": 0.5}, [("a", 3.0, 0.5), ("b", 0.5, 0.5), (None, 0.5, 5.0)]),
         ({"fn": "count"}, [("a", 2, 1), ("b", 0, 0), (None, 0, 1)]),
-        ({"fn": "count", "values_from": "n", "fill": -1}, [("a", 2, -1), ("b", -1, -1), (None, -1, 1)]),
+        ({"fn": "count", "values_from": "n", "fill": -1}, [("a", 2, 0), ("b", -1, -1), (None, -1, 1)]),
+        ({"fn": "count", "fill": 7}, [("a", 2, 1), ("b", 7, 7), (None, 7, 1)]),
+        (
+            {"fn": "count_distinct", "values_from": "n", "fill": 9},
+            [("a", 2, 0), ("b", 9, 9), (None, 9, 1)],
+        ),
         ({"fn": "last", "values_from": "n"}, [("a", 2, None), ("b", None, None), (None, None, 5)]),
         ({"fn": "concat", "values_from": "n", "fill": "-"}, [("a", "1, 2", "-"), ("b", "-", "-"), (None, "-", "5")]),
     ],

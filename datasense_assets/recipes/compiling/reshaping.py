@@ -60,10 +60,16 @@ def pivot(step: Pivot, frame: Frame, context: Context) -> Frame:
         context.error("type_mismatch", "values_from", message)
         right = False
     keys = None if key is None else _pivot_keys(step, key, context)
-    cells: list[ir.Value] | None = None
+    filled: list[ir.Value] | None = None
     if right and keys is not None and (values is not None or step.values_from is None):
-        cells = [_cell(step, values, key == one, frame) for one in keys]
-    filled = None if cells is None else _fill_cells(step, cells, context)
+        chosen = [key == one for one in keys]
+        cells = [_cell(step, values, where, frame) for where in chosen]
+        if step.fn in ("count", "count_distinct"):
+            # Where there are rows, none of them with a value, nought is the count and no empty cell.
+            empty = [frame.table.count(where=where) == 0 for where in chosen]
+        else:
+            empty = [cell.isnull() for cell in cells]
+        filled = _fill_cells(step, cells, empty, context)
     if groups is None or filled is None or names is None:
         return _unknown_shape(step.group_by, names, frame)
     by = [group.name(name) for group, name in zip(groups, step.group_by, strict=True)]
@@ -107,16 +113,17 @@ def _cell(step: Pivot, values: ir.Value | None, where: Any, frame: Frame) -> ir.
     return usual(FUNCTIONS[step.fn](Figure(item, values, [], where)))
 
 
-def _fill_cells(step: Pivot, cells: list[Any], context: Context) -> list[ir.Value] | None:
+def _fill_cells(step: Pivot, cells: list[ir.Value], empty: list[Any], context: Context) -> list[ir.Value] | None:
     if step.fill is None:
         return cells
     found = read_literal(step.fill, f"{step.fn} of {step.values_from or 'rows'}", kind_of(cells[0]), context, "fill")
     if found is None:
         return None
-    if step.fn in ("count", "count_distinct"):
-        cells = [cell.nullif(0) for cell in cells]
     kind = mix((kind_of(cells[0]), kind_of(found))) or kind_of(found)
-    return [ibis.coalesce(to_kind(cell, kind), to_kind(found, kind)) for cell in cells]
+    return [
+        ibis.ifelse(nothing, to_kind(found, kind), to_kind(cell, kind))
+        for cell, nothing in zip(cells, empty, strict=True)
+    ]
 
 
 @compiles(Unpivot)

@@ -36,7 +36,7 @@ class Pivot(StepBase):
 
     A column is named by its value, after `prefix`. Its cell is `fn` of `values_from` over the rows with that value
     (`count` without `values_from` counts rows). An empty cell is `fill` where it is given, else 0 for counts and null
-    for the rest.
+    for the rest. A count is empty where there is no row to count; nought among rows that are there stays 0.
     """
 
     example: ClassVar[dict[str, Any]] = {
