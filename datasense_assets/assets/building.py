@@ -99,7 +99,8 @@ def _outcome(report: BuildReport, last: LastBuild, *, changed: bool) -> str:
     if report.unchanged and last.built_at is not None:
         since = f"{last.built_at:%Y-%m-%d %H:%M} UTC"
         return f"unchanged: recipe and inputs are those of the build of {since}, whose table stays"
-    return "built" if changed else "built, with the same content as before"
+    how = "built" if report.rows_removed is None else "changed rows replaced"
+    return how if changed else f"{how}, with the same content as before"
 
 
 def _as_failure(row: RecipeRow, error: Exception) -> SourceError | None:
@@ -135,7 +136,7 @@ def _build(
         found = read_snapshot(connection, scope=scope).organizations
     with_inputs = found[0] if found else org
     target = prepare_organization(catalog_engine(), get_settings(), org)
-    with target.connect() as warehouse:
+    with target.connect(autocommit=True) as warehouse:
         inputs = input_table_refs(recipe, with_inputs, warehouse)
         report = build_recipe(
             warehouse,
@@ -146,11 +147,19 @@ def _build(
             versions={alias: each.data for alias, each in versions.items()},
             last=last,
             force=force,
+            on_start=lambda: _forget(row),
         )
     tables = {inputs[alias].table: key for alias, key in input_keys_by_alias(org, row).items() if alias in inputs}
     # Compiled a moment ago, so this comes out of the cache.
     lineage = compiled_lineage(recipe, row.spec_hash, compile_recipe(recipe, inputs), inputs)
     return report, tables, lineage
+
+
+def _forget(row: RecipeRow) -> None:
+    from datasense_assets.catalog.state import forget_build
+
+    with catalog_engine().begin() as connection:
+        forget_build(connection, row.id)
 
 
 def build_metadata(org: Organization, report: BuildReport, tables: Mapping[str, dg.AssetKey]) -> dict[str, Any]:
@@ -167,11 +176,15 @@ def build_metadata(org: Organization, report: BuildReport, tables: Mapping[str, 
                 for column, sources in report.lineage.items()
             }
         ),
-        "rows_loaded": 0 if report.unchanged else report.rows,
+        "rows_loaded": report.rows_written,
         "sql": dg.MetadataValue.md(f"```sql\n{report.sql}\n```"),
     }
     if any(report.lossy_casts.values()):
         said["values_lost_by_casts"] = dg.MetadataValue.json(dict(report.lossy_casts))
+    if report.rows_removed is not None:
+        said["rows_removed"] = report.rows_removed
+    if report.lost_views:
+        said["views_to_build_again"] = dg.MetadataValue.json(list(report.lost_views))
     if report.preview:
         names = [column.name for column in report.columns]
         rows = [[row[name] for name in names] for row in report.preview]

@@ -16,6 +16,7 @@ from datasense_assets.catalog.models import SourceColumn
 from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
 from datasense_assets.ingest.dataset import LOADED_AT, dlt_tables, lock_dataset, staging_schema
 from datasense_assets.ingest.errors import LoadMismatch
+from datasense_assets.warehouse.views import views_set_aside
 
 DELETED_AT = "_ds_deleted_at"
 PG_TYPES: dict[T, str] = {
@@ -121,7 +122,7 @@ def _ensure_target(connection: Connection, schema: str, shape: TableShape) -> No
         _create(connection, table, wanted)
         found = {}
     else:
-        _alter(connection, table, found, wanted)
+        _alter(connection, schema, shape.name, found, wanted)
     _comment(connection, schema, shape)
 
 
@@ -137,7 +138,10 @@ def _create(connection: Connection, table: sql.Identifier, wanted: Mapping[str, 
         connection.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, sql.Identifier(PARENT_ID)))
 
 
-def _alter(connection: Connection, table: sql.Identifier, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+def _alter(
+    connection: Connection, schema: str, name_of_table: str, found: Mapping[str, str], wanted: Mapping[str, str]
+) -> None:
+    table = sql.Identifier(schema, name_of_table)
     actions = []
     for name, pg_type in wanted.items():
         column = sql.Identifier(name)
@@ -150,7 +154,9 @@ def _alter(connection: Connection, table: sql.Identifier, found: Mapping[str, st
                 using = sql.SQL("NULL::{}").format(sql.SQL(pg_type))
             actions.append(sql.SQL("ALTER COLUMN {} TYPE {} USING {}").format(column, sql.SQL(pg_type), using))
     if actions:
-        connection.execute(sql.SQL("ALTER TABLE {} {}").format(table, sql.SQL(", ").join(actions)))
+        # PostgreSQL alters no type under a view; those of our recipes are made again, or by their recipe's next build
+        with views_set_aside(connection, schema, name_of_table):
+            connection.execute(sql.SQL("ALTER TABLE {} {}").format(table, sql.SQL(", ").join(actions)))
 
 
 def _conversion(column: sql.Identifier, old: str, new: str) -> sql.Composed | None:

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from datasense_assets.catalog.models import NAME_PATTERN, InputReference, identifier
 from datasense_assets.recipes.language.checks import Checks
+from datasense_assets.recipes.language.output import Output
 from datasense_assets.recipes.language.steps import Step
 from datasense_assets.recipes.language.values import ColumnName, Shape, Text
 
@@ -28,13 +29,6 @@ def _recipe_name(text: str) -> str:
     if "__" in text:
         raise PydanticCustomError("invalid_value", "has '__', which is kept for source tables; use one '_'")
     return text
-
-
-class Output(Shape):
-    """How the result is kept: a table, with an index on each list of columns."""
-
-    materialize: Literal["table"] = "table"
-    indexes: list[Annotated[list[ColumnName], Field(min_length=1)]] = Field(default_factory=list, max_length=100)
 
 
 class Recipe(Shape):

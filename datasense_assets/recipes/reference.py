@@ -15,6 +15,7 @@ from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.errors import MEANINGS
 from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.language.conditions import OPERATORS
+from datasense_assets.recipes.language.output import ROW_WISE, Output
 from datasense_assets.recipes.language.steps import STEP_MODELS
 
 EXAMPLE_TABLE: dict[str, ColumnType] = {
@@ -95,6 +96,22 @@ stays, and what is built on it waits.
 """
 
 
+_OUTPUT = """\
+`table` is what one wants nearly always: readers see the last whole table until the next one is there.
+
+A `view` is always as fresh as its inputs and is reckoned again at each look. Where the result hangs on today's date or
+on the hour or date of a moment it is refused, since each reader would get it by his own session's time zone. When a
+table under it is built again the view is made again in the same transaction; one that no longer fits is dropped, which
+the build tells, and comes back with its own recipe's next build.
+
+`incremental` is for large tables of one source. It takes only steps that make a row of one row: %s, and `fill_missing`
+with `method: value`. The result has to keep the source's `_ds_row_id` (named by `key`, renamed or not) and
+`_ds_loaded_at`: a row stands while the source has that row, not deleted, from that load; all others are taken out and
+made anew, in one transaction that locks no reader out. The whole is built when the recipe or the columns of its input
+changed, on another day where it uses `today()`, and with `--force`.
+"""
+
+
 def reference() -> str:
     """The whole reference as Markdown."""
     parts = [
@@ -112,6 +129,8 @@ def reference() -> str:
         *(section for op, model in STEP_MODELS.items() for section in _step(op, model)),
         "## Conditions",
         _CONDITIONS % _ticked(OPERATORS),
+        "## Output",
+        *_output(),
         "## Checks",
         _CHECKS,
         *(section for kind, model in CHECK_MODELS.items() for section in _check(kind, model)),
@@ -121,6 +140,16 @@ def reference() -> str:
         _table(("code", "meaning"), [(f"`{code}`", meaning) for code, meaning in MEANINGS.items()]),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _output() -> list[str]:
+    row_wise = _ticked(op for op in STEP_MODELS if op in ROW_WISE and op != "fill_missing")
+    return [
+        inspect.cleandoc(Output.__doc__ or ""),
+        f"Fields: {_fields(Output, set())}.",
+        _json(Output.example),
+        _OUTPUT % row_wise,
+    ]
 
 
 def _step(op: str, model: type[BaseModel]) -> list[str]:

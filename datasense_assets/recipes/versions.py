@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from datasense_assets.recipes.compiling.compile import Compiled
     from datasense_assets.recipes.recipe import Recipe
-    from datasense_assets.warehouse.swap import ColumnSpec
+    from datasense_assets.warehouse.columns import ColumnSpec
 
 COMPILER_VERSION = 5
 """Raised whenever the same recipe compiles to other SQL; part of the cache's key and of what makes a recipe stale."""
@@ -44,7 +44,9 @@ def columns_hash(columns: Sequence[ColumnSpec]) -> str:
     return short_hash([[column.name, column.pg_type] for column in columns])
 
 
-def definition_hash(compiled: Compiled, recipe: Recipe, columns: Sequence[ColumnSpec], timezone: str) -> str:
+def definition_hash(
+    compiled: Compiled, recipe: Recipe, columns: Sequence[ColumnSpec], timezone: str, today: date
+) -> str:
     """Equal when the same inputs give the same table: SQL, columns, how the table is kept and described, time zone."""
     return short_hash(
         compiled.sql,
@@ -53,6 +55,8 @@ def definition_hash(compiled: Compiled, recipe: Recipe, columns: Sequence[Column
         recipe.output.model_dump(mode="json"),
         recipe.description or recipe.title,
         timezone,
+        # rows that were made on another day must not stand beside those of today
+        today.isoformat() if compiled.increment is not None and compiled.clock == "day" else "",
     )
 
 

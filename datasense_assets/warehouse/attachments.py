@@ -15,9 +15,13 @@ from psycopg import sql
 
 from datasense_assets.warehouse.errors import SwapRefused
 
+OWN_VIEW = "DataSense recipe"
+"""The comment on the rule of a view that we made."""
+
 # an index is kept as its definition after USING; a constraint as its definition
 _TABLE = """
-SELECT c.oid, c.relkind::text, c.relacl::text IS NOT NULL, obj_description(c.oid, 'pg_class'), c.relrowsecurity
+SELECT c.oid, c.relkind::text, c.relacl::text IS NOT NULL, obj_description(c.oid, 'pg_class'), c.relrowsecurity,
+       EXISTS (SELECT FROM pg_rewrite r WHERE r.ev_class = c.oid AND obj_description(r.oid, 'pg_rewrite') = %(mark)s)
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = %(schema)s AND c.relname = %(table)s
 """
@@ -52,7 +56,7 @@ _OBSTACLES = """
 SELECT DISTINCT CASE v.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END || v.oid::regclass::text
   FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid JOIN pg_class v ON v.oid = r.ev_class
  WHERE d.classid = 'pg_rewrite'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = %(oid)s
-   AND r.ev_class <> %(oid)s
+   AND r.ev_class <> %(oid)s AND obj_description(r.oid, 'pg_rewrite') IS DISTINCT FROM %(mark)s
 UNION ALL
 SELECT 'foreign key ' || conname || ' of ' || conrelid::regclass::text FROM pg_constraint
  WHERE confrelid = %(oid)s AND contype = 'f' AND conrelid <> %(oid)s
@@ -79,7 +83,10 @@ class Grant:
 
 @dataclass(frozen=True)
 class Attachments:
-    """All that is to be carried over from one table to the next, and the `obstacles` that cannot be."""
+    """All that is to be carried over from one table to the next, and the `obstacles` that cannot be.
+
+    `is_view`: it hangs on a view of ours and not on a table.
+    """
 
     comment: str | None
     column_comments: dict[str, str]
@@ -88,6 +95,7 @@ class Attachments:
     indexes: tuple[tuple[str, bool, str], ...]
     constraints: tuple[tuple[str, str], ...]
     obstacles: tuple[str, ...]
+    is_view: bool = False
 
     def build_on(self, connection: psycopg.Connection, schema: str, new: str) -> list[tuple[str, str]]:
         """Build the indexes and constraints on the new table under names of their own; those whose columns are gone,
@@ -145,14 +153,16 @@ _COLUMNS = "SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 
 
 
 def read_attachments(connection: psycopg.Connection, schema: str, table: str) -> Attachments | None:
-    """What hangs on the table; None where there is none. Something else of that name is an obstacle."""
-    row = connection.execute(_TABLE, {"schema": schema, "table": table}).fetchone()
+    """What hangs on the table, or on the view of ours; None where there is none. Something else of that name is an
+    obstacle, and so are views that are not ours.
+    """
+    row = connection.execute(_TABLE, {"schema": schema, "table": table, "mark": OWN_VIEW}).fetchone()
     if row is None:
         return None
-    oid, kind, grants_were_set, comment, row_security = row
-    key = {"oid": oid}
+    oid, kind, grants_were_set, comment, row_security, is_own_view = row
+    key = {"oid": oid, "mark": OWN_VIEW}
     obstacles = [name for (name,) in connection.execute(_OBSTACLES, key)]
-    if kind != "r":
+    if kind != "r" and not is_own_view:
         obstacles.insert(0, f"{schema}.{table} is {_KINDS.get(kind, 'no plain table')}")
     if row_security:
         obstacles.append("row security is on")
@@ -164,6 +174,7 @@ def read_attachments(connection: psycopg.Connection, schema: str, table: str) ->
         indexes=tuple((n, u, d) for n, u, d in connection.execute(_INDEXES, key)),
         constraints=tuple((n, d) for n, d in connection.execute(_CONSTRAINTS, key)),
         obstacles=tuple(obstacles),
+        is_view=is_own_view,
     )
 
 
@@ -172,7 +183,7 @@ def _read_grants(connection: psycopg.Connection, oid: int) -> list[Grant]:
 
 
 def _oid(connection: psycopg.Connection, schema: str, table: str) -> int:
-    row = connection.execute(_TABLE, {"schema": schema, "table": table}).fetchone()
+    row = connection.execute(_TABLE, {"schema": schema, "table": table, "mark": OWN_VIEW}).fetchone()
     if row is None:
         raise LookupError(f"{schema}.{table}")
     return int(row[0])

@@ -25,6 +25,16 @@ def table_exists(connection: psycopg.Connection, schema: str, table: str) -> boo
     return _oid(connection, schema, table) is not None
 
 
+def is_view(connection: psycopg.Connection, schema: str, table: str) -> bool:
+    """Whether there is a view of that name."""
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'v')",
+        (schema, table),
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
 def table_columns(connection: psycopg.Connection, schema: str, table: str) -> list[TableColumn]:
     """The columns in order; an empty list where there is no such table."""
     rows = connection.execute(

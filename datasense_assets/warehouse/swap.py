@@ -1,8 +1,8 @@
 """Replacing a table whole: built beside the old one with declared types, then swapped in by name, in one transaction.
 
 Readers see the old table until the commit and the new one after it. What people hung on the old table comes along:
-grants, comments, indexes, constraints. What cannot come along (views on it, foreign keys to it, policies, triggers) is
-refused by name before any work is done. If anything fails, the old table stays as it was.
+grants, comments, indexes, constraints, and views of ours. What cannot come along (others' views on it, foreign keys to
+it, policies, triggers) is refused by name before any work is done. If anything fails, the old table stays as it was.
 
 The new table is filled while readers use the old one; only the change of names needs the old one for itself. That is
 asked for in short tries: a reader that takes long makes the swap wait, and nobody queues behind the swap.
@@ -11,9 +11,9 @@ asked for in short tries: a reader that takes long makes the swap wait, and nobo
 from __future__ import annotations
 
 import hashlib
-import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import monotonic
 
@@ -21,9 +21,10 @@ import psycopg
 from psycopg import sql
 
 from datasense_assets.warehouse.attachments import Attachments, read_attachments, refusing
+from datasense_assets.warehouse.columns import ColumnSpec, IndexSpec, comment_on, declared
 from datasense_assets.warehouse.errors import DatabaseUnavailable, SwapRefused, WarehouseError
+from datasense_assets.warehouse.views import create_view, views_set_aside
 
-_TYPE = re.compile(r"[a-z][a-z0-9_ ]*(\(\d+(, ?\d+)?\))?( (with|without) time zone)?(\[\])?")
 OWN_INDEX_PREFIX = "_ds_ix_"
 # How long one try for the old table may hold up readers that come after it, and the pause between two tries.
 _TRY_SECONDS = 0.1
@@ -56,20 +57,11 @@ class SessionLimits:
 
 
 @dataclass(frozen=True)
-class ColumnSpec:
-    """A column to be: name, Postgres type, and the comment people read (None keeps the old column's)."""
+class Replaced:
+    """Rows of the new table (or view), and views of ours that no longer fit it and are gone (`schema.view`)."""
 
-    name: str
-    pg_type: str
-    comment: str | None = None
-
-
-@dataclass(frozen=True)
-class IndexSpec:
-    """An index to be, over columns in order."""
-
-    columns: tuple[str, ...]
-    unique: bool = False
+    rows: int
+    lost_views: tuple[str, ...] = ()
 
 
 def apply_limits(connection: psycopg.Connection, limits: SessionLimits) -> None:
@@ -97,8 +89,8 @@ def replace_table(
     table_comment: str | None = None,
     limits: SessionLimits | None = None,
     staged: Staged | None = None,
-) -> int:
-    """Make `schema.table` hold exactly the rows of `insert_select`, with the declared types; returns how many.
+) -> Replaced:
+    """Make `schema.table` hold exactly the rows of `insert_select`, with the declared types.
 
     `insert_select` is one SELECT compiled by us, its columns in the order of `columns`. Runs in a transaction of
     its own, or in a savepoint of the caller's. `staged` looks at the new table, whole and analysed, before it takes the
@@ -113,26 +105,73 @@ def replace_table(
     limits = limits or SessionLimits()
     place = f"{schema}.{table}"
     new = f"_ds_new_{_digest(place)}"
+    with _in_turn(connection, place, limits):
+        old = _what_hangs_on(connection, schema, table)
+        _create(connection, schema, new, columns)
+        rows = _fill(connection, schema, new, columns, insert_select)
+        renames = _add_own_indexes(connection, schema, new, table, columns, indexes)
+        if old is not None:
+            renames += old.build_on(connection, schema, new)
+        title = table_comment if table_comment is not None or old is None else old.comment
+        comment_on(connection, "TABLE", schema, new, title, _comments(columns, old))
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, new)))
+        if staged is not None:
+            staged(connection, new)
+        if old is not None:
+            old.grant_on(connection, schema, new)
+        lost = _take_turn(connection, limits, lambda: _swap(connection, schema, table, new, old, renames))
+        return Replaced(rows, tuple(lost))
+
+
+def replace_view(
+    connection: psycopg.Connection,
+    schema: str,
+    name: str,
+    columns: Sequence[ColumnSpec],
+    select: str,
+    *,
+    view_comment: str | None = None,
+    limits: SessionLimits | None = None,
+) -> Replaced:
+    """Make `schema.name` a view of `select` with the declared types, in place of the table or view that was there.
+
+    Grants and comments come along, and so do other views of ours that hang on it. The rows are counted, so that a view
+    that fails is not taken for made. Transactions and errors as in `replace_table`.
+    """
+    limits = limits or SessionLimits()
+    with _in_turn(connection, f"{schema}.{name}", limits):
+        old = _what_hangs_on(connection, schema, name)
+
+        def swap() -> list[str]:
+            with views_set_aside(connection, schema, name) as lost:
+                _drop(connection, schema, name, old)
+                create_view(connection, schema, name, columns, select)
+                title = view_comment if view_comment is not None or old is None else old.comment
+                comment_on(connection, "VIEW", schema, name, title, _comments(columns, old))
+                if old is not None:
+                    old.grant_on(connection, schema, name)
+            return lost
+
+        counting = sql.SQL("SELECT count(*) FROM ({}) AS made").format(sql.SQL(select))
+        row = connection.execute(counting, binary=True).fetchone()
+        return Replaced(int(row[0]) if row else 0, tuple(_take_turn(connection, limits, swap)))
+
+
+def _what_hangs_on(connection: psycopg.Connection, schema: str, table: str) -> Attachments | None:
+    old = read_attachments(connection, schema, table)
+    if old is not None and old.obstacles:
+        raise _refused(f"{schema}.{table}", old.obstacles)
+    return old
+
+
+@contextmanager
+def _in_turn(connection: psycopg.Connection, place: str, limits: SessionLimits) -> Iterator[None]:
+    """A transaction under the limits, one builder of a place at a time; what PostgreSQL says in words of ours."""
     try:
         with connection.transaction():
             apply_limits(connection, limits)
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"datasense swap {place}",))
-            old = read_attachments(connection, schema, table)
-            if old is not None and old.obstacles:
-                raise _refused(place, old.obstacles)
-            _create(connection, schema, new, columns)
-            rows = _fill(connection, schema, new, columns, insert_select)
-            renames = _add_own_indexes(connection, schema, new, table, columns, indexes)
-            if old is not None:
-                renames += old.build_on(connection, schema, new)
-            _comment(connection, schema, new, columns, table_comment, old)
-            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, new)))
-            if staged is not None:
-                staged(connection, new)
-            if old is not None:
-                old.grant_on(connection, schema, new)
-            _take_turn(connection, limits, lambda: _swap(connection, schema, table, new, old is not None, renames))
-            return rows
+            yield
     except psycopg.errors.LockNotAvailable:
         raise TableBusy(
             f"{place} was in use for more than {limits.lock_timeout:g} s and was not replaced.", advice="Try again."
@@ -147,16 +186,28 @@ def replace_table(
 
 
 def _swap(
-    connection: psycopg.Connection, schema: str, table: str, new: str, is_there: bool, renames: list[tuple[str, str]]
-) -> None:
-    if is_there:
-        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(schema, table)))
-    _rename(connection, "TABLE", schema, new, table)
-    for temporary, final in renames:
-        _rename(connection, "INDEX", schema, temporary, final)
+    connection: psycopg.Connection,
+    schema: str,
+    table: str,
+    new: str,
+    old: Attachments | None,
+    renames: list[tuple[str, str]],
+) -> list[str]:
+    with views_set_aside(connection, schema, table) as lost:
+        _drop(connection, schema, table, old)
+        _rename(connection, "TABLE", schema, new, table)
+        for temporary, final in renames:
+            _rename(connection, "INDEX", schema, temporary, final)
+    return lost
 
 
-def _take_turn(connection: psycopg.Connection, limits: SessionLimits, action: Callable[[], None]) -> None:
+def _drop(connection: psycopg.Connection, schema: str, table: str, old: Attachments | None) -> None:
+    if old is not None:
+        kind = sql.SQL("VIEW" if old.is_view else "TABLE")
+        connection.execute(sql.SQL("DROP {} {}").format(kind, sql.Identifier(schema, table)))
+
+
+def _take_turn(connection: psycopg.Connection, limits: SessionLimits, action: Callable[[], list[str]]) -> list[str]:
     """Do what needs others' tables for itself, in tries so short that who comes after it hardly waits.
 
     A lock that is waited for holds up all who ask after it; so each try gives up soon, lets them pass, and comes again.
@@ -171,8 +222,7 @@ def _take_turn(connection: psycopg.Connection, limits: SessionLimits, action: Ca
         try:
             with connection.transaction():
                 connection.execute("SELECT set_config('lock_timeout', %s, true)", (attempt,))
-                action()
-            return
+                return action()
         except psycopg.errors.LockNotAvailable:
             if monotonic() + _PAUSE_SECONDS >= deadline:
                 raise
@@ -191,11 +241,7 @@ def _digest(text: str) -> str:
 
 
 def _create(connection: psycopg.Connection, schema: str, new: str, columns: Sequence[ColumnSpec]) -> None:
-    parts = []
-    for column in columns:
-        if not _TYPE.fullmatch(column.pg_type):
-            raise ValueError(f"{column.pg_type!r} is not a Postgres type")
-        parts.append(sql.SQL("{} {}").format(sql.Identifier(column.name), sql.SQL(column.pg_type)))
+    parts = [sql.SQL("{} {}").format(sql.Identifier(column.name), declared(column)) for column in columns]
     connection.execute(sql.SQL("CREATE TABLE {} ({})").format(sql.Identifier(schema, new), sql.SQL(", ").join(parts)))
 
 
@@ -236,24 +282,11 @@ def _add_own_indexes(
     return renames
 
 
-def _comment(
-    connection: psycopg.Connection,
-    schema: str,
-    new: str,
-    columns: Sequence[ColumnSpec],
-    table_comment: str | None,
-    old: Attachments | None,
-) -> None:
-    where = sql.Identifier(schema, new)
-    text = table_comment if table_comment is not None or old is None else old.comment
-    if text is not None:
-        connection.execute(sql.SQL("COMMENT ON TABLE {} IS {}").format(where, sql.Literal(text)))
-    for column in columns:
-        kept = None if old is None else old.column_comments.get(column.name)
-        text = column.comment if column.comment is not None else kept
-        if text is not None:
-            target = sql.Identifier(schema, new, column.name)
-            connection.execute(sql.SQL("COMMENT ON COLUMN {} IS {}").format(target, sql.Literal(text)))
+def _comments(columns: Sequence[ColumnSpec], old: Attachments | None) -> dict[str, str]:
+    """The comment of each column that has one: its own, else the old column's."""
+    kept = {} if old is None else old.column_comments
+    found = {column.name: column.comment if column.comment is not None else kept.get(column.name) for column in columns}
+    return {name: text for name, text in found.items() if text is not None}
 
 
 def _rename(connection: psycopg.Connection, kind: str, schema: str, name: str, to: str) -> None:

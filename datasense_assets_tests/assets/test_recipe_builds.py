@@ -161,3 +161,31 @@ def test_a_build_with_its_inputs_waits_for_them_and_takes_the_recipes_between(ya
     assert result is not None
     assert result.error is not None
     assert "an input was not loaded" in result.error
+
+
+def test_a_view_of_ours_does_not_stand_in_the_way_of_a_column_of_another_type(yard: Yard, wells: Path) -> None:
+    view = {
+        "name": "seen",
+        "version": 1,
+        "inputs": {"wells": "source:wells.wells"},
+        "steps": [{"op": "select", "columns": ["district", "depth"]}],
+        "output": {"materialize": "view"},
+    }
+
+    def load(kind: str, third: str) -> None:
+        wells.write_text(f"district,depth\nAjmer,12\nAlwar,7\nSikar,{third}\n")
+        table = {"slug": "wells", "resource": "wells.csv", "types": {"depth": kind}}
+        yard.apply(
+            {"slug": "wells", "connector": "csv", "config": {"url": str(wells)}, "tables": [table]}, recipes=[view]
+        )
+        done = yard.run(WELLS, partition=today())
+        assert done.success, done.failures
+
+    depths = "SELECT depth FROM org_clean_water.seen ORDER BY district"
+    load("integer", "3")
+    said(yard, "clean_water/recipes/seen")
+    assert yard.rows(depths) == [(12,), (7,), (3,)]
+    load("text", "deep")
+    assert yard.rows(depths) == [("12",), ("7",), ("deep",)]
+    assert said(yard, "clean_water/recipes/seen")["build"] == "built"
+    assert yard.rows(depths) == [("12",), ("7",), ("deep",)]

@@ -12,11 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import sql
 
+from datasense_assets.warehouse.columns import ColumnSpec, IndexSpec
 from datasense_assets.warehouse.database import connect
 from datasense_assets.warehouse.reading import fetch_rows, row_count, table_columns, table_exists
 from datasense_assets.warehouse.swap import (
-    ColumnSpec,
-    IndexSpec,
     LimitExceeded,
     SessionLimits,
     SwapRefused,
@@ -36,7 +35,7 @@ def connection(database_url: str) -> Iterator[psycopg.Connection]:
 
 
 def replace(connection: psycopg.Connection, select: str = SELECT, **options: object) -> int:
-    return replace_table(connection, "org_a", "people", COLUMNS, select, **options)  # type: ignore[arg-type]
+    return replace_table(connection, "org_a", "people", COLUMNS, select, **options).rows  # type: ignore[arg-type]
 
 
 def one(connection: psycopg.Connection, query: str) -> object:

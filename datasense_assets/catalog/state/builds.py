@@ -89,6 +89,16 @@ def read_last_build(connection: Connection, recipe_id: int) -> LastBuild:
     return LastBuild(*row)
 
 
+def forget_build(connection: Connection, recipe_id: int) -> None:
+    """Forget what the table was made from, before it is made anew.
+
+    Should the build die after the warehouse's commit and before its record, no record may speak of the table before.
+    """
+    connection.execute(
+        update(recipe_status).where(recipe_status.c.recipe_id == recipe_id).values(build_key=None, definition_hash=None)
+    )
+
+
 def record_build(
     connection: Connection, recipe_id: int, build: BuildRecord, inputs: Mapping[str, InputVersion]
 ) -> tuple[int, bool]:

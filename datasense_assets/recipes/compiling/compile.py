@@ -26,6 +26,7 @@ from datasense_assets.recipes.compiling import values as _values
 from datasense_assets.recipes.compiling import windows as _windows
 from datasense_assets.recipes.compiling.checks import check_errors, checked_columns
 from datasense_assets.recipes.compiling.frame import Context, Frame
+from datasense_assets.recipes.compiling.keeping import Increment, increment_of, keeping_errors
 from datasense_assets.recipes.compiling.lineage import (
     RowUse,
     Source,
@@ -56,7 +57,8 @@ class Compiled:
 
     `lineage` gives the source columns of each result column, `row_lineage` those that only decide which rows there are,
     `row_uses` the same by how they do; `named` are those without which the recipe could not be compiled. `clock`:
-    whether the result hangs on the day or even the moment of the build.
+    whether the result hangs on the day or even the moment of the build. `increment`: how changed rows are known, where
+    the recipe is kept incrementally.
     """
 
     sql: str
@@ -68,6 +70,7 @@ class Compiled:
     lossy_casts: list[tuple[str, str]]
     key: str
     clock: Clock = "none"
+    increment: Increment | None = None
 
 
 _cache: OrderedDict[str, Compiled] = OrderedDict()
@@ -149,6 +152,7 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
         lossy_casts=counts,
         key=key,
         clock=_clock(frame.table),
+        increment=increment_of(recipe, frame, inputs[recipe.start]),
     )
 
 
@@ -210,4 +214,5 @@ def _output_errors(recipe: Recipe, frame: Frame, context: Context) -> list[Recip
             found.append(RecipeError("unknown_column", path, message, suggestion))
     # With a step that failed, nobody knows all the casts.
     casts = None if context.errors else {item.column for item in context.lossy}
+    found += keeping_errors(recipe, frame)
     return found + check_errors(recipe.checks, frame, casts=casts)

@@ -1,0 +1,172 @@
+"""Making a recipe's table in the warehouse: whole beside the old one, row by row, or as a view."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import psycopg
+
+from datasense_assets.recipes.compiling.compile import Compiled
+from datasense_assets.recipes.compiling.keeping import LOADED_AT, ROW_ID
+from datasense_assets.recipes.compiling.stored import DELETED_AT
+from datasense_assets.recipes.recipe import Recipe
+from datasense_assets.recipes.versions import columns_hash, content_hash, short_hash
+from datasense_assets.warehouse.columns import ColumnSpec, IndexSpec, full_name
+from datasense_assets.warehouse.errors import WarehouseError
+from datasense_assets.warehouse.increment import Origin, replace_changed_rows
+from datasense_assets.warehouse.reading import is_view, table_columns
+from datasense_assets.warehouse.swap import LimitExceeded, SessionLimits, apply_limits, replace_table, replace_view
+
+
+class BuildFailed(WarehouseError):
+    """The recipe compiles, and its data or the tables under it stood in the way; the old table stays."""
+
+
+@dataclass
+class Made:
+    """What came of making the table; `added` and `removed` rows where only changed ones were touched."""
+
+    rows: int
+    content: str | None = None
+    lost: dict[str, int] = field(default_factory=dict)
+    unchanged: bool = False
+    added: int | None = None
+    removed: int | None = None
+    lost_views: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Maker:
+    """All that one build needs at hand."""
+
+    connection: psycopg.Connection
+    schema: str
+    recipe: Recipe
+    compiled: Compiled
+    columns: tuple[ColumnSpec, ...]
+    limits: SessionLimits
+
+    def is_there(self) -> bool:
+        """Whether the table has the columns that the recipe gives it; somebody may have dropped or altered it."""
+        found = table_columns(self.connection, self.schema, self.recipe.ident)
+        if [(c.name, c.pg_type) for c in found] != [(c.name, full_name(c.pg_type)) for c in self.columns]:
+            return False
+        return is_view(self.connection, self.schema, self.recipe.ident) == (self.recipe.output.materialize == "view")
+
+    def make(self, *, incrementally: bool) -> Made:
+        """Make it; `incrementally`: the table is that of the same definition, so an incremental recipe may build on it.
+
+        Raises:
+            BuildFailed: the data stands against it.
+            SwapRefused, TableBusy, LimitExceeded: from the warehouse.
+        """
+        try:
+            lost = self._count_lost()
+            if self.recipe.output.materialize == "view":
+                made = self._as_view()
+            elif incrementally and self.compiled.increment is not None:
+                made = self._row_by_row()
+            else:
+                made = self._whole()
+        except psycopg.errors.QueryCanceled:
+            raise LimitExceeded(
+                f"Counting unreadable values of {self.recipe.name} took longer than"
+                f" {self.limits.statement_timeout:g} s.",
+                advice="Let it read less (filter earlier), or raise the limit.",
+            ) from None
+        except (psycopg.DataError, psycopg.ProgrammingError) as error:
+            raise _failed(self.recipe, error) from error
+        made.lost = lost
+        return made
+
+    def _whole(self) -> Made:
+        made = Made(rows=0)
+        output = self.recipe.output
+        indexes = [IndexSpec(tuple(index)) for index in output.indexes]
+        if output.key is not None:
+            indexes.append(IndexSpec(tuple(output.key), unique=True))
+        replaced = replace_table(
+            self.connection,
+            self.schema,
+            self.recipe.ident,
+            self.columns,
+            self.compiled.sql,
+            indexes=indexes,
+            table_comment=self._title,
+            limits=self.limits,
+            staged=lambda connection, name: self._hash(made, connection, name),
+        )
+        made.rows, made.lost_views = replaced.rows, replaced.lost_views
+        return made
+
+    def _as_view(self) -> Made:
+        replaced = replace_view(
+            self.connection,
+            self.schema,
+            self.recipe.ident,
+            self.columns,
+            self.compiled.sql,
+            view_comment=self._title,
+            limits=self.limits,
+        )
+        return Made(rows=replaced.rows, lost_views=replaced.lost_views)
+
+    def _row_by_row(self) -> Made:
+        made = Made(rows=0)
+        increment = self.compiled.increment
+        assert increment is not None  # noqa: S101 - the caller has looked
+        origin = Origin(
+            schema=increment.schema,
+            table=increment.table,
+            row_id=ROW_ID,
+            row_loaded_at=LOADED_AT,
+            deleted_at=DELETED_AT if increment.tracks_deletes else None,
+            key=increment.key,
+            loaded_at=increment.loaded_at,
+        )
+        done = replace_changed_rows(
+            self.connection,
+            self.schema,
+            self.recipe.ident,
+            self.columns,
+            self.compiled.sql,
+            origin,
+            limits=self.limits,
+            staged=lambda connection, name: self._hash(made, connection, name),
+        )
+        made.rows, made.added, made.removed = done.rows, done.added, done.removed
+        return made
+
+    @property
+    def _title(self) -> str | None:
+        return self.recipe.description or self.recipe.title
+
+    def _hash(self, made: Made, connection: psycopg.Connection, name: str) -> None:
+        found = content_hash(connection, self.schema, name)
+        made.content = None if found is None else short_hash(columns_hash(self.columns), found)
+
+    def _count_lost(self) -> dict[str, int]:
+        """Before the swap, so that the swap's lock on the old table is short."""
+        lost: Counter[str] = Counter()
+        if not self.compiled.lossy_casts:
+            return {}
+        with self.connection.transaction():
+            apply_limits(self.connection, self.limits)
+            for column, query in self.compiled.lossy_casts:
+                row = self.connection.execute(query).fetchone()
+                lost[column] += 0 if row is None else int(row[0])
+        return dict(lost)
+
+
+def _failed(recipe: Recipe, error: psycopg.Error) -> BuildFailed:
+    reason = (error.diag.message_primary or str(error)).strip()
+    if "cannot be read as" in reason:
+        advice = "Mend the value at its source, replace it before the cast, or set on_error to null."
+    elif isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
+        advice = "An input has changed since the recipe was compiled; build it again."
+    elif isinstance(error, psycopg.errors.NumericValueOutOfRange):
+        advice = "A number is too large for its type; cast the columns it is made of to number first."
+    else:
+        advice = "Look at the recipe's preview step by step to see where it happens."
+    return BuildFailed(f"{recipe.name} was not built, its old table stays: {reason}.", advice=advice)
