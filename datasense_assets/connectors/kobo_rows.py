@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
 from datasense_assets.connectors.kobo_form import FormTable, FormTables, Path, repeat_name
 from datasense_assets.connectors.kobo_resume import Found
 
 Json = Mapping[str, Any]
-_NESTED = (list, dict)
+_NESTED = frozenset({list, dict})
+_OWN = frozenset({ROW_ID, PARENT_ID, INDEX})
 
 
 class Flattener:
@@ -37,7 +41,7 @@ class Flattener:
 
         `_ds_row_id` is the submission's `_id`, for a repeat's row `<parent>/<index>`, the index counted from 1.
         """
-        rows: dict[Path, list[dict[str, str | None]]] = {}
+        rows: dict[Path, list[dict[str, Any]]] = {}
         for submission in submissions:
             self._flatten(submission, str(submission["_id"]), self._tables[0], rows, {})
         return [(t.path, self._table(t.path, rows[t.path])) for t in self._tables if t.path in rows]
@@ -47,24 +51,26 @@ class Flattener:
         item: Json,
         row_id: str,
         table: FormTable,
-        rows: dict[Path, list[dict[str, str | None]]],
-        place: dict[str, str | None],
+        rows: dict[Path, list[dict[str, Any]]],
+        place: dict[str, str],
     ) -> None:
-        flat: dict[str, str | None] = {ROW_ID: row_id, **place}
+        """Add the item's row, values as they came, and the rows of its repeat groups."""
+        flat: dict[str, Any] = {**item, ROW_ID: row_id}
+        if len(flat) == len(item):
+            flat = {k: v for k, v in item.items() if k not in _OWN} | {ROW_ID: row_id}
+        flat.update(place)
         rows.setdefault(table.path, []).append(flat)
+        nested = () if _NESTED.isdisjoint(map(type, item.values())) else [k for k in item if type(item[k]) in _NESTED]
+        for key in nested:
+            repeat = self._repeat(key, item[key], table)
+            if repeat is not None:
+                del flat[key]
+                for index, inner in enumerate(item[key], start=1):
+                    inner_place = {PARENT_ID: row_id, INDEX: str(index)}
+                    self._flatten(inner, f"{row_id}/{index}", repeat, rows, inner_place)
         keys = self._keys[table.path]
-        for key, value in item.items():
-            if isinstance(value, _NESTED):
-                repeat = self._repeat(key, value, table)
-                if repeat is not None:
-                    for index, inner in enumerate(value, start=1):
-                        inner_place: dict[str, str | None] = {PARENT_ID: row_id, INDEX: str(index)}
-                        self._flatten(inner, f"{row_id}/{index}", repeat, rows, inner_place)
-                    continue
-            if key in (ROW_ID, PARENT_ID, INDEX):
-                continue
-            flat[key] = _text(key, value)
-            keys.setdefault(key)
+        if not keys.keys() >= item.keys():
+            keys.update((key, None) for key in flat if key not in keys and key not in _OWN)
 
     def _repeat(self, key: str, value: Any, table: FormTable) -> FormTable | None:
         """The repeat group whose rows `value` is; None for other lists and objects, which stay JSON."""
@@ -88,10 +94,27 @@ class Flattener:
         self.found.append((xpath, parent.xpath))
         return found
 
-    def _table(self, path: Path, rows: list[dict[str, str | None]]) -> pa.Table:
+    def _table(self, path: Path, rows: list[dict[str, Any]]) -> pa.Table:
         own = (ROW_ID, PARENT_ID, INDEX) if path else (ROW_ID,)
         names = [*self._keys[path], *own]
-        return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in names})
+        return pa.table({name: _texts(name, values) for name, values in zip(names, _columns(names, rows), strict=True)})
+
+
+def _columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterable[Sequence[Any]]:
+    """The values of each name, None where a row has none; half the time where every row has every name."""
+    if len(names) > 1:
+        with suppress(KeyError):
+            return list(zip(*map(itemgetter(*names), rows), strict=True))
+    return ([row.get(name) for row in rows] for name in names)
+
+
+def _texts(key: str, values: Sequence[Any]) -> pa.Array:
+    """The values as text; Arrow tells sooner than Python whether they are just that already."""
+    try:
+        texts = pa.array(values, pa.string())
+    except (pa.ArrowException, TypeError, UnicodeEncodeError):
+        return pa.array([_text(key, value) for value in values], pa.string())
+    return pc.replace_substring(texts, "\0", "") if pc.any(pc.match_substring(texts, "\0")).as_py() else texts
 
 
 def _text(key: str, value: Any) -> str | None:
@@ -101,7 +124,7 @@ def _text(key: str, value: Any) -> str | None:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, _NESTED):
+    if type(value) in _NESTED:
         if key == "_validation_status":
             return str(value["uid"]) if isinstance(value, dict) and value.get("uid") else None
         if not value or (key == "_geolocation" and all(part is None for part in value)):

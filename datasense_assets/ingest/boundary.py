@@ -24,7 +24,9 @@ class Boundary:
     def __init__(self, previous: Mapping[str, str]) -> None:
         """Watch the rows of `previous`, and the newest of this load."""
         self._previous = previous
+        # what the repeat rows add; a top row's own hash is worked out when it is sure to be wanted
         self._hashes: OrderedDict[str, int] = OrderedDict()
+        self._rows: dict[str, tuple[pa.Table, int]] = {}
         self._root_of: dict[tuple[tuple[str, ...], str], str] = {}
 
     def add(self, path: tuple[str, ...], data: pa.Table) -> None:
@@ -49,11 +51,12 @@ class Boundary:
             older = older.filter(pc.is_in(older[ROW_ID], value_set=wanted))
         else:
             older = older.slice(0, 0)
-        for row in [*older.to_pylist(), *newest.to_pylist()]:
-            row_id = row[ROW_ID]
-            self._hashes[row_id] = _row_hash((), row)
-            self._hashes.move_to_end(row_id)
-            self._root_of[(), row_id] = row_id
+        for part in (older, newest):
+            for at, row_id in enumerate(part[ROW_ID].to_pylist()):
+                self._hashes[row_id] = 0
+                self._hashes.move_to_end(row_id)
+                self._rows[row_id] = (part, at)
+                self._root_of[(), row_id] = row_id
         self._forget()
 
     def _forget(self) -> None:
@@ -64,11 +67,22 @@ class Boundary:
             row_id for row_id in list(self._hashes)[: surplus + len(self._previous)] if row_id not in self._previous
         }
         for row_id in gone:
-            del self._hashes[row_id]
+            del self._hashes[row_id], self._rows[row_id]
         self._root_of = {at: root for at, root in self._root_of.items() if root not in gone}
+
+    def _whole(self) -> None:
+        """Add each top row's own hash to its repeat rows'."""
+        wanted: dict[int, tuple[pa.Table, list[int]]] = {}
+        for part, at in self._rows.values():
+            wanted.setdefault(id(part), (part, []))[1].append(at)
+        self._rows.clear()
+        for part, positions in wanted.values():
+            for row in part.take(positions).to_pylist():
+                self._hashes[row[ROW_ID]] ^= _row_hash((), row)
 
     def unchanged(self) -> dict[tuple[str, ...], set[str]]:
         """Row ids by table path that came again exactly as they were, repeat rows included."""
+        self._whole()
         same = {row_id for row_id, value in self._hashes.items() if self._previous.get(row_id) == f"{value:016x}"}
         by_path: dict[tuple[str, ...], set[str]] = {}
         for (path, row_id), root in self._root_of.items():
@@ -78,6 +92,7 @@ class Boundary:
 
     def current(self) -> dict[str, str]:
         """What to keep for the next load: the newest rows of this one, then of the last."""
+        self._whole()
         newest = {row_id: f"{value:016x}" for row_id, value in list(self._hashes.items())[-BOUNDARY_ROWS:]}
         room = BOUNDARY_ROWS - len(newest)
         kept = [(r, h) for r, h in self._previous.items() if r not in newest]

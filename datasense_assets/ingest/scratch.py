@@ -52,10 +52,6 @@ class TableScratch:
 
     def add(self, data: pa.Table) -> None:
         """Take one page: all columns text, `_ds_row_id` among them."""
-        for name in data.column_names:
-            if name not in SPECIAL_COLUMNS:
-                vote = self.votes.setdefault(name, Vote(self._declared.get(name)))
-                vote.add(data[name])
         self.rows += data.num_rows
         for batch in data.combine_chunks().to_batches():
             self._hash.update(batch.schema.to_string(show_schema_metadata=False).encode())
@@ -76,6 +72,10 @@ class TableScratch:
             return
         data = pa.concat_tables(self._pending, promote_options="default")
         self._pending = []
+        # many pages at once: a vote costs by the call more than by the row
+        for name in data.column_names:
+            if name not in SPECIAL_COLUMNS:
+                self.votes.setdefault(name, Vote(self._declared.get(name))).add(data[name])
         new = [field for field in data.schema if field.name not in self._schema.names]
         if self._writer is None or new:
             if self._writer is not None:
