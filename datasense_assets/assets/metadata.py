@@ -84,10 +84,15 @@ def load_metadata(report: TableReport) -> dict[str, Any]:
     return said
 
 
-def _change(change: SchemaChange) -> dict[str, str | None]:
+def _change(change: SchemaChange) -> dict[str, Any]:
     return {
         "kind": change.kind,
         "column": change.column_name,
         "old_type": change.old_type,
         "new_type": change.new_type,
+        "old_label": change.old_label,
+        "new_label": change.new_label,
+        "breaks": [each.recipe for each in change.affects if each.effect == "breaks"],
+        "used_by": [each.recipe for each in change.affects if each.effect == "uses"],
+        "said": str(change),
     }

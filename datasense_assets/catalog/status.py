@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import Connection, RowMapping, text
 
+from datasense_assets.catalog.state import AffectedRecipe, SchemaChange
 from datasense_assets.catalog.state.stale import INPUTS, SPEC_CHANGED
 
 
@@ -32,7 +33,8 @@ class StatusRow:
     """One table or recipe. `path`: `org/source/table`, `org/source` while undiscovered, or `org/recipes/name`.
 
     `why` and `what_to_do` are sentences ('' where nothing is to be done). `fresh_as_of`: the data is complete up to
-    then (of a recipe: when it was built). `running`: a load of its source goes on now. Times have a time zone.
+    then (of a recipe: when it was built). `running`: a load of its source goes on now. `schema_changes`: what changed
+    in the table's columns in the last seven days, in words that name the recipes it breaks. Times have a time zone.
     """
 
     kind: Literal["table", "recipe"]
@@ -47,6 +49,7 @@ class StatusRow:
     failure: str | None
     running: bool
     rejected_rows: int
+    schema_changes: tuple[str, ...] = ()
 
 
 _TABLES = """
@@ -59,7 +62,11 @@ SELECT o.slug AS org, s.slug AS source, t.slug AS table_slug, s.schedule = '"man
        coalesce(l.expires_at > :now, false) AS running,
        coalesce(sp.reason, op.reason) AS pause_reason,
        sp.id IS NOT NULL AS source_paused, op.id IS NOT NULL AS org_paused,
-       sp.paused_by, sp.probe_at, ts.row_count, ts.rejected_rows, ts.fresh_as_of, ts.loaded_at
+       sp.paused_by, sp.probe_at, ts.row_count, ts.rejected_rows, ts.fresh_as_of, ts.loaded_at,
+       (SELECT json_agg(json_build_object('kind', c.kind, 'column_name', c.column_name, 'old_type', c.old_type,
+               'new_type', c.new_type, 'old_label', c.old_label, 'new_label', c.new_label, 'affects', c.affects)
+               ORDER BY c.id)
+        FROM datasense.schema_changes c WHERE c.table_id = t.id AND c.at > :now - interval '7 days') AS changes
 FROM datasense.sources s
 JOIN datasense.organizations o ON o.id = s.org_id
 JOIN datasense.source_status st ON st.source_id = s.id
@@ -119,7 +126,12 @@ def _table(row: RowMapping, now: datetime) -> StatusRow:
         failure=row["failure_message"],
         running=row["running"],
         rejected_rows=row["rejected_rows"] or 0,
+        schema_changes=tuple(str(_change(each)) for each in row["changes"] or ()),
     )
+
+
+def _change(row: dict[str, Any]) -> SchemaChange:
+    return SchemaChange(**{**row, "affects": tuple(AffectedRecipe(**each) for each in row["affects"])})
 
 
 def _table_states(row: RowMapping, source: str, now: datetime) -> Iterator[tuple[State, str, str]]:

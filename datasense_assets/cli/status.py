@@ -48,7 +48,7 @@ def _show(rows: Sequence[StatusRow]) -> None:
                 row.row_count,
                 ago(row.fresh_as_of) if row.fresh_as_of else "",
                 _next(row.next_due_at),
-                f"{row.why} {row.what_to_do}".strip() + _rejected(row),
+                f"{row.why} {row.what_to_do}".strip() + _rejected(row) + _changed(row),
             )
             for row in rows
         ],
@@ -65,3 +65,12 @@ def _rejected(row: StatusRow) -> str:
     if not row.rejected_rows:
         return ""
     return f" {row.rejected_rows} rows of the last load could not be read; they are in the table's __rejected table."
+
+
+def _changed(row: StatusRow) -> str:
+    shown = row.schema_changes[-3:]
+    more = len(row.schema_changes) - len(shown)
+    if not shown:
+        return ""
+    said = "; ".join(shown) + (f"; and {more} more" if more else "")
+    return f" Changed in the last seven days: {said}."

@@ -25,6 +25,7 @@ from datasense_assets.catalog.state import (
     replace_columns,
 )
 from datasense_assets.ingest import claims, settle
+from datasense_assets.ingest.changes import TABLE_RETURNED, note_removed, with_affected
 from datasense_assets.ingest.dataset import prune_dlt_tables, staging_schema
 from datasense_assets.ingest.errors import not_exact
 from datasense_assets.ingest.prepared import PreparedLoad, TableLoad, same_shape
@@ -58,6 +59,9 @@ def finish_load(sync: Sync, prepared: PreparedLoad) -> list[TableReport]:
     with sync.target.connect() as connection:
         outcomes = _settle(sync, prepared, connection)
     with sync.catalog.begin() as catalog:
+        for table in prepared.vanished:
+            removed = note_removed(catalog, sync.plan, table.id, table.slug)
+            prepared.notes += [f"{table.slug}: {removed}"] if removed is not None else []
         reports = [
             _record(sync, prepared, each, outcome, catalog)
             for each, outcome in zip(prepared.tables, outcomes, strict=True)
@@ -81,8 +85,6 @@ def _settle(sync: Sync, prepared: PreparedLoad, connection: Connection) -> list[
         for each, outcome in zip(prepared.tables, outcomes, strict=True):
             if each.expected == 0:
                 outcome.rows_deleted += settle.empty_table(connection, schema, each.warehouse_table)
-            kept = settle.drop_columns(connection, schema, each.warehouse_table, each.plan.removed)
-            prepared.notes += [f"{name}: the source no longer has it, but a view does; it is empty" for name in kept]
     else:
         _settle_repeats(prepared, connection, schema, outcomes)
         outcomes[0].rows_deleted += _settle_deletes(sync, prepared, connection)
@@ -182,8 +184,12 @@ def _record(
     table_id, top = load.table.id, load is prepared.top
     columns = load.plan.columns
     changes: list[SchemaChange] = replace_columns(catalog, table_id, columns)
-    record_schema_changes(catalog, table_id, run_id=sync.plan.run_id, changes=changes)
+    if changes:
+        changes = with_affected(catalog, sync.plan, table_id, load.table.columns, changes)
     status = read_table_status(catalog, table_id)
+    if status is not None and status.removed:
+        changes.append(TABLE_RETURNED)
+    record_schema_changes(catalog, table_id, run_id=sync.plan.run_id, changes=changes)
     first = status is None or status.loaded_at is None
     fewer = status is not None and status.row_count is not None and outcome.row_count != status.row_count
     changed = bool(first or fewer or outcome.rows_loaded or outcome.rows_deleted or changes)

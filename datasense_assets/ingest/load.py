@@ -26,14 +26,15 @@ from datasense_assets.catalog.state import (
     upsert_tables,
 )
 from datasense_assets.connectors.base import Connector, ReadRequest, TableInfo
-from datasense_assets.connectors.errors import BadConfig, BadData
+from datasense_assets.connectors.errors import BadConfig, BadData, ResourceGone
 from datasense_assets.ingest import claims
 from datasense_assets.ingest.boundary import Boundary
+from datasense_assets.ingest.changes import note_removed
 from datasense_assets.ingest.dataset import Guard, LoadedTable, build_pipeline, build_source
 from datasense_assets.ingest.errors import LoadMismatch, WindowRefused, source_error
 from datasense_assets.ingest.finishing import finish_load
 from datasense_assets.ingest.keeping import KeptPages, request_key
-from datasense_assets.ingest.planning import declared_types, plan_columns
+from datasense_assets.ingest.planning import declared_types, is_declared, plan_columns
 from datasense_assets.ingest.prepared import PreparedLoad, TableLoad, TablePath, content_hash, same_shape
 from datasense_assets.ingest.reading import copy_stats, discovered, read_pages, stats_since
 from datasense_assets.ingest.report import SyncPlan, TableReport
@@ -108,8 +109,21 @@ class Sync:
         Where the source says that nothing has changed since the last load, it is not read.
 
         Raises:
-            SourceError: the source could not be read; nothing has been changed.
+            SourceError: the source could not be read; nothing has been changed. That it no longer has the table is
+                kept as an event.
         """
+        try:
+            return self._prepare(table)
+        except ResourceGone as error:
+            with self.catalog.begin() as catalog:
+                change = note_removed(catalog, self.plan, table.id, table.slug)
+            users = ", ".join(each.recipe for each in change.affects) if change is not None else ""
+            if not users:
+                raise
+            advice = f"{error.advice} What was loaded stays; recipes that read it: {users}."
+            raise ResourceGone(error.message, advice=advice) from error
+
+    def _prepare(self, table: SourceTable) -> PreparedLoad | UnchangedTable:
         self._count += 1
         folder = self._folder / f"{self._count:03d}"
         now = datetime.now(UTC)
@@ -150,7 +164,7 @@ class Sync:
             with self.catalog.begin() as connection:
                 known = self._known_tables(upsert_tables(connection, self.plan.source.id, discovered(infos)), table)
         unchanged = boundary.unchanged()
-        tables = self._shape(infos, known, scratches, unchanged, mirror=mirror, folder=folder)
+        tables = self._shape(infos, known, scratches, unchanged, complete=complete, folder=folder)
         whole = None if self.connector.has_history else content_hash(tables)
         needs_load = any(each.expected for each in tables)
         if mirror or not self.connector.has_history:
@@ -182,6 +196,7 @@ class Sync:
             kept=kept,
             claim=claim,
             target=self.target,
+            vanished=tuple(known[p] for p in known if p not in infos) if is_declared(infos[()]) else (),
         )
         prepared.pipeline = self._pipeline(folder, server_version, prepared.guard)
         prepared.dlt_source = build_source(
@@ -302,7 +317,7 @@ class Sync:
         scratches: dict[TablePath, TableScratch],
         unchanged: dict[TablePath, set[str]],
         *,
-        mirror: bool,
+        complete: bool,
         folder: Path,
     ) -> list[TableLoad]:
         tables = []
@@ -321,7 +336,7 @@ class Sync:
                     info=infos[path],
                     votes=scratch.votes,
                     found=found,
-                    forget_missing=mirror,
+                    complete=complete,
                 )
                 load = TableLoad(path, infos[path], known[path], name, scratch, found, plan)
                 load.skip = unchanged.get(path, set())

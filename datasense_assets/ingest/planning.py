@@ -19,11 +19,10 @@ from datasense_assets.ingest.typing import Decision, Vote
 
 @dataclass(frozen=True)
 class ColumnPlan:
-    """Columns of a table after the load, sentences about them, and names of columns that the source no longer has."""
+    """Columns of a table after the load, those that the source no longer has among them, and sentences about them."""
 
     columns: tuple[SourceColumn, ...]
     notes: tuple[str, ...]
-    removed: tuple[str, ...]
 
 
 def declared_types(table: SourceTable | None, info: TableInfo) -> dict[str, T]:
@@ -44,18 +43,16 @@ def plan_columns(
     info: TableInfo,
     votes: Mapping[str, Vote],
     found: Mapping[str, str] | None,
-    forget_missing: bool,
+    complete: bool,
 ) -> ColumnPlan:
     """Decide name and type of every column: described ones first, then those the catalog knows, then new keys.
 
-    `found`: the warehouse table's columns and PostgreSQL types, None where there is no table. `forget_missing`: a
-    column that neither the description nor the values have is dropped from the plan (a mirrored source).
+    `found`: the warehouse table's columns and PostgreSQL types, None where there is no table. `complete`: every
+    row of the source was read. A column that the source no longer has stays, marked as not current.
     """
     known = {column.key: column for column in table.columns}
     described = {column.key: column for column in info.columns}
-    seen = dict.fromkeys([*described, *votes])
-    gone = [key for key in known if key not in seen]
-    keys = [*described, *(k for k in known if k not in described and not (forget_missing and k in gone))]
+    keys = [*described, *(k for k in known if k not in described)]
     keys += [k for k in votes if k not in described and k not in known]
     names = column_names(keys, {key: column.name for key, column in known.items()})
     declared = declared_types(table, info)
@@ -64,10 +61,29 @@ def plan_columns(
         vote = votes.get(key) or Vote(declared.get(key))
         decision = _decide(connection, schema, warehouse_table, names[key], vote, found or {})
         column = _column(names[key], key, decision.type, position, described.get(key), known.get(key))
-        columns.append(column)
+        current = _is_current(key, info, votes, known.get(key), complete=complete)
+        columns.append(column.model_copy(update={"current": current}))
         notes += [f"{column.label}: {note}" for note in decision.notes]
-    removed = tuple(known[key].name for key in gone) if forget_missing else ()
-    return ColumnPlan(tuple(columns), tuple(notes), removed)
+    return ColumnPlan(tuple(columns), tuple(notes))
+
+
+def is_declared(info: TableInfo) -> bool:
+    """Whether the description is the form's own, which names all its questions and types, and no sample of the data."""
+    return any(column.type is not None for column in info.columns)
+
+
+def _is_current(
+    key: str, info: TableInfo, votes: Mapping[str, Vote], known: SourceColumn | None, *, complete: bool
+) -> bool:
+    """Whether the source has the column today. Old rows may still hold values of a question that a form has no more."""
+    if any(column.key == key for column in info.columns):
+        return True
+    if is_declared(info):
+        return False
+    if key in votes:
+        return True
+    was = known is None or known.current
+    return was and not (complete and (info.columns or votes))
 
 
 def _decide(

@@ -60,7 +60,8 @@ class TableLoad:
 class PreparedLoad:
     """A read that is ready to be merged: run `pipeline` on `dlt_source` (or call `run`), then `Sync.finish`.
 
-    With `needs_load` false there is nothing new: `run` does nothing, and running the pipeline does no harm.
+    With `needs_load` false there is nothing new: `run` does nothing, and running the pipeline does no harm. `vanished`:
+    repeat groups that the form no longer has.
     """
 
     pipeline: Pipeline
@@ -83,6 +84,7 @@ class PreparedLoad:
     kept: KeptPages
     claim: claims.Claim
     target: WarehouseTarget
+    vanished: tuple[SourceTable, ...] = ()
     ensured: bool = False
 
     @property
@@ -128,10 +130,10 @@ class PreparedLoad:
 
 
 def same_shape(tables: list[TableLoad]) -> bool:
-    """Whether the warehouse already has every column with its type, and no column is to go."""
+    """Whether the warehouse already has every column with its type."""
     for each in tables:
         wanted = {column.name: PG_TYPES[column.type] for column in each.plan.columns}
-        if each.found is None or each.plan.removed or any(each.found.get(n) != t for n, t in wanted.items()):
+        if each.found is None or any(each.found.get(n) != t for n, t in wanted.items()):
             return False
     return True
 

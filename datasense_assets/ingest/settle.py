@@ -152,24 +152,6 @@ def _rejected_id(row: Rejected) -> str:
     return hashlib.blake2b(repr((row.line, row.reason, row.raw)).encode(), digest_size=12).hexdigest()
 
 
-def drop_columns(connection: Connection, schema: str, table: str, names: Sequence[str]) -> list[str]:
-    """Drop columns that a mirrored source no longer has; those that a view depends on are emptied instead and
-    returned.
-    """
-    from psycopg import errors
-
-    kept = []
-    for name in names:
-        target, column = sql.Identifier(schema, table), sql.Identifier(name)
-        try:
-            with connection.transaction():
-                connection.execute(sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS {}").format(target, column))
-        except errors.DependentObjectsStillExist:
-            connection.execute(sql.SQL("UPDATE {} SET {c} = NULL WHERE {c} IS NOT NULL").format(target, c=column))
-            kept.append(name)
-    return kept
-
-
 def preview(
     connection: Connection, schema: str, table: str, columns: Sequence[SourceColumn]
 ) -> tuple[dict[str, str | None], ...]:

@@ -221,6 +221,7 @@ def test_changed_columns_are_events_and_first_ones_are_not(catalog_: Catalog) ->
         SchemaChange("added", "d", None, "text"),
         SchemaChange("removed", "a", "text", None),
         SchemaChange("retyped", "b", "text", "date"),
+        SchemaChange("relabelled", "c", old_label="x", new_label="y"),
     ]
     assert (
         replace_columns(connection, table, [column("d", position=3), column("c", label="y"), column("b", "date")]) == []
@@ -228,7 +229,7 @@ def test_changed_columns_are_events_and_first_ones_are_not(catalog_: Catalog) ->
     # Two columns that exchange their names are written in one go.
     replace_columns(connection, table, [column("b", key="d"), column("d", key="b")])
     record_schema_changes(connection, table, run_id="r", changes=changes)
-    assert catalog_.one("SELECT count(*) FROM datasense.schema_changes") == 3
+    assert catalog_.one("SELECT count(*) FROM datasense.schema_changes") == 4
     names = {each.key: each.name for each in read_tables(connection, catalog_.forms)[0].columns}
     assert names == {"d": "b", "b": "d"}
 

@@ -18,6 +18,7 @@ from datasense_assets.catalog.state.builds import (
     record_build_failure,
 )
 from datasense_assets.catalog.state.discovery import (
+    AffectedRecipe,
     DiscoveredTable,
     SchemaChange,
     read_tables,
@@ -83,6 +84,7 @@ from datasense_assets.catalog.state.stale import StaleRecipe, stale_recipes
 
 __all__ = [
     "BREAKER",
+    "AffectedRecipe",
     "AskedRun",
     "BuildRecord",
     "CatalogRevision",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -29,14 +29,49 @@ class DiscoveredTable:
     history_start: date | None = None
 
 
+ChangeKind = Literal["added", "removed", "returned", "retyped", "relabelled", "table_removed", "table_returned"]
+
+
+@dataclass(frozen=True)
+class AffectedRecipe:
+    """A recipe that a schema change reaches. `breaks`: it no longer compiles; `uses`: it is built as before."""
+
+    recipe: str
+    effect: Literal["breaks", "uses"]
+    why: str = ""
+
+
 @dataclass(frozen=True)
 class SchemaChange:
-    """A column that came, went or has another type; types are `ColumnType` values, None where there is none."""
+    """A column, or a table, that came, went, came back, or has another type or label; None where there is none.
 
-    kind: Literal["added", "removed", "retyped"]
-    column_name: str
+    Types are `ColumnType` values. `column_name` is None of a table's own changes. A removed column or table stays in
+    the warehouse; the column is without new values, the table as it was.
+    """
+
+    kind: ChangeKind
+    column_name: str | None
     old_type: str | None = None
     new_type: str | None = None
+    old_label: str | None = None
+    new_label: str | None = None
+    affects: tuple[AffectedRecipe, ...] = ()
+
+    def __str__(self) -> str:
+        """The change as a sentence, with the recipes that break by it."""
+        said = {
+            "added": f"column {self.column_name} is new",
+            "removed": f"the source no longer has column {self.column_name}; it stays, without new values",
+            "returned": f"the source has column {self.column_name} again",
+            "retyped": f"column {self.column_name} is {self.new_type} and no longer {self.old_type}",
+            "relabelled": f"column {self.column_name} is labelled {self.new_label!r} and no longer {self.old_label!r}",
+            "table_removed": "the source no longer has this table; it stays as it was",
+            "table_returned": "the source has this table again",
+        }[self.kind]
+        broken = [each.recipe for each in self.affects if each.effect == "breaks"]
+        used = [each.recipe for each in self.affects if each.effect == "uses"]
+        said += f"; it breaks {', '.join(broken)}" if broken else ""
+        return said + (f"; it is used by {', '.join(used)}" if used else "")
 
 
 def read_tables(connection: Connection, source_id: int) -> list[SourceTable]:
@@ -163,11 +198,16 @@ def replace_columns(connection: Connection, table_id: int, columns: Sequence[Sou
 def _changes(old: dict[str, SourceColumn], new: dict[str, SourceColumn]) -> list[SchemaChange]:
     changes = [SchemaChange("added", new[key].name, None, new[key].type) for key in new if key not in old]
     changes += [SchemaChange("removed", old[key].name, old[key].type, None) for key in old if key not in new]
-    changes += [
-        SchemaChange("retyped", new[key].name, old[key].type, new[key].type)
-        for key in new
-        if key in old and old[key].type != new[key].type
-    ]
+    for key in [key for key in new if key in old]:
+        was, now = old[key], new[key]
+        if was.current and not now.current:
+            changes.append(SchemaChange("removed", now.name, was.type, None))
+        if now.current and not was.current:
+            changes.append(SchemaChange("returned", now.name, None, now.type))
+        if was.type != now.type:
+            changes.append(SchemaChange("retyped", now.name, was.type, now.type))
+        if was.label != now.label:
+            changes.append(SchemaChange("relabelled", now.name, old_label=was.label, new_label=now.label))
     return changes
 
 
@@ -190,6 +230,9 @@ def record_schema_changes(
                     "column_name": change.column_name,
                     "old_type": change.old_type,
                     "new_type": change.new_type,
+                    "old_label": change.old_label,
+                    "new_label": change.new_label,
+                    "affects": [asdict(each) for each in change.affects],
                 }
                 for change in changes
             ],

@@ -152,13 +152,17 @@ def impact_of_schema_changes(connection: Connection, table_id: int, changes: Seq
         ),
         {"table": table_id},
     ).one_or_none()
-    if row is None or all(change.kind == "added" for change in changes):
+    columns = {
+        kind: [change.column_name for change in changes if change.kind == kind and change.column_name is not None]
+        for kind in ("removed", "retyped")
+    }
+    if row is None or not any(columns.values()):
         return []
     reference = f"source:{identifier(row.source)}.{identifier(row.table_slug)}"
     return impact(
         read_lineage(connection, row.org_id),
-        gone=[Point(reference, change.column_name) for change in changes if change.kind == "removed"],
-        retyped=[Point(reference, change.column_name) for change in changes if change.kind == "retyped"],
+        gone=[Point(reference, name) for name in columns["removed"]],
+        retyped=[Point(reference, name) for name in columns["retyped"]],
     )
 
 

@@ -11,7 +11,14 @@ from sqlalchemy import Connection, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from datasense_assets.catalog.state.breaker import close_breaker, open_breaker
-from datasense_assets.catalog.tables import cursors, leases, source_status, source_tables, table_status
+from datasense_assets.catalog.tables import (
+    cursors,
+    leases,
+    schema_changes,
+    source_status,
+    source_tables,
+    table_status,
+)
 
 
 class FenceLost(Exception):
@@ -44,6 +51,7 @@ class TableStatus:
     """What is known of a table's data; times are None and `data_version` 0 until its first load.
 
     `load_id`: the load that this is of; the warehouse names another one where a load has written and not recorded it.
+    `removed`: the source has said that it no longer has the table.
     """
 
     data_version: int
@@ -54,6 +62,7 @@ class TableStatus:
     load_id: str | None = None
     rejected_rows: int | None = None
     fingerprint: Fingerprint | None = None
+    removed: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,16 @@ class FailureRecord:
     message: str
     advice: str = ""
     permanent: bool = False
+
+
+_LAST_OF_TABLE = (
+    select(schema_changes.c.kind)
+    .where(schema_changes.c.table_id == table_status.c.table_id, schema_changes.c.column_name.is_(None))
+    .order_by(schema_changes.c.id.desc())
+    .limit(1)
+    .correlate(table_status)
+    .scalar_subquery()
+)
 
 
 def read_cursor(connection: Connection, table_id: int) -> CursorRow | None:
@@ -128,6 +147,7 @@ def read_table_status(connection: Connection, table_id: int) -> TableStatus | No
             table_status.c.load_id,
             table_status.c.rejected_rows,
             table_status.c.fingerprint,
+            (func.coalesce(_LAST_OF_TABLE, "") == "table_removed").label("removed"),
         ).where(table_status.c.table_id == table_id)
     ).one_or_none()
     return None if row is None else TableStatus(**{**row._mapping, "fingerprint": _fingerprint(row.fingerprint)})
