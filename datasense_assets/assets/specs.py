@@ -30,6 +30,7 @@ _CONNECTOR_NAMES = {
     "csv": "CSV file",
     "google_sheets": "Google Sheets table",
     "kobo": "KoboToolbox form",
+    "odk_central": "ODK Central form",
     "surveycto": "SurveyCTO form",
 }
 

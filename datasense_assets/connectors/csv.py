@@ -6,7 +6,6 @@ is in `csv_file`, `csv_text`, `csv_dialect` and `csv_rows`; here they are put to
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
@@ -26,7 +25,7 @@ from datasense_assets.connectors.csv_file import CsvFile
 from datasense_assets.connectors.csv_rows import read_rows
 from datasense_assets.connectors.csv_text import Utf8Text, as_utf8
 from datasense_assets.connectors.errors import BadConfig
-from datasense_assets.connectors.http import HttpClient, header_value
+from datasense_assets.connectors.http import HttpClient, basic_authorization, header_value
 from datasense_assets.connectors.personal import looks_personal
 
 
@@ -56,7 +55,7 @@ class CsvConnector:
         self._file = CsvFile(self._config, policy, self._client)
         self._texts: dict[str, Utf8Text] = {}
 
-    def test(self) -> str:
+    def check(self) -> str:
         """Fetch the file and read its header; one sentence; raise SourceError."""
         tables = self.discover()
         if len(tables) == 1:
@@ -159,7 +158,4 @@ class CsvConnector:
 def _authorization(credentials: Mapping[str, str]) -> str | None:
     if "token" in credentials:
         return header_value("Bearer", credentials["token"])
-    if "username" in credentials:
-        pair = f"{credentials['username'].strip()}:{credentials['password'].strip()}"
-        return header_value("Basic", base64.b64encode(pair.encode()).decode())
-    return None
+    return basic_authorization(credentials) if "username" in credentials else None

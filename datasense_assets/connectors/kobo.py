@@ -60,7 +60,7 @@ class KoboConnector:
         """A measure of ours, lest we be the reason for one of theirs: the server names none for data."""
         return (Quota("kobo.account", shared_by=credentials["token"], calls=240),)
 
-    def test(self) -> str:
+    def check(self) -> str:
         """List the account's forms; one sentence; raise SourceError."""
         forms = list(self._forms())
         encrypted = sum(bool(form.get("deployment__encrypted")) for form in forms)

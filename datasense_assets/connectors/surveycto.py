@@ -7,7 +7,6 @@ one caller in 300 seconds. It serves one request at a time, so all processes tog
 
 from __future__ import annotations
 
-import base64
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -35,7 +34,7 @@ from datasense_assets.connectors.base import (
 )
 from datasense_assets.connectors.config import SurveyctoConfig
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, CredentialRefused, ResourceGone
-from datasense_assets.connectors.http import HttpClient, header_value, shown
+from datasense_assets.connectors.http import HttpClient, basic_authorization, shown
 from datasense_assets.connectors.personal import looks_personal
 from datasense_assets.connectors.surveycto_answer import newest_last, ordered_keys, read_rows
 from datasense_assets.connectors.surveycto_repeats import Layout, find_layout
@@ -90,7 +89,7 @@ class SurveyctoConnector:
         self._config = SurveyctoConfig.model_validate(dict(config))
         self._policy = policy
         self._budget = budget
-        self._client = HttpClient(policy, self.stats, authorization=_authorization(credentials), budget=budget)
+        self._client = HttpClient(policy, self.stats, authorization=basic_authorization(credentials), budget=budget)
         private_key = credentials.get("private_key")
         self._files = None if private_key is None else {"private_key": private_key.encode()}
         self._described: dict[str, list[TableInfo]] = {}
@@ -100,7 +99,7 @@ class SurveyctoConnector:
         """One request at a time a server, whoever asks; it names a pause for all of them too."""
         return (Quota("surveycto.server", one_at_a_time=True),)
 
-    def test(self) -> str:
+    def check(self) -> str:
         """Ask for a form that cannot be, first without the credential, then with it; one sentence.
 
         Raises:
@@ -276,11 +275,6 @@ class SurveyctoConnector:
 
     def _where(self, form: str) -> str:
         return shown(self._url(form))
-
-
-def _authorization(credentials: Mapping[str, str]) -> str:
-    pair = f"{credentials['username'].strip()}:{credentials['password'].strip()}"
-    return header_value("Basic", base64.b64encode(pair.encode()).decode())
 
 
 def _wanted(rows: Iterator[Any], window: Window | None, rejected: list[Rejected]) -> Iterator[Json]:

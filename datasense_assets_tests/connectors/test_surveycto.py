@@ -365,12 +365,12 @@ def test_a_description_reads_the_first_megabyte_alone(opened: Opener, web: Web) 
 
 
 def test_the_credential_is_tried_without_reading_a_form(opened: Opener, server: StandIn, web: Web) -> None:
-    assert "accepts the user name" in opened(server.url).test()
+    assert "accepts the user name" in opened(server.url).check()
     assert [request.status for request in server.requests] == [401, 404]
     with pytest.raises(CredentialRefused):
-        opened(server.url, password="wrong").test()
+        opened(server.url, password="wrong").check()
     with pytest.raises(BadConfig, match="does not answer like SurveyCTO"):
-        opened(web.url).test()
+        opened(web.url).check()
 
 
 # --- how it fails
