@@ -64,7 +64,8 @@ class HistoryConfig(ConnectorConfig):
 
 class KoboConfig(HistoryConfig):
     """KoboToolbox. `base_url`: the server, a path included where it lives under one. `lag_seconds`: how far before
-    its cursor a live read starts, since rows may appear late. `page_size`: submissions a call, 1000 at most.
+    its cursor a live read starts, since rows may appear late. `page_size`: submissions a call, 1000 at most. `edits`:
+    how they are found by night, by reading again what was submitted lately or by the form's history.
     """
 
     CREDENTIALS = (frozenset({"token"}),)
@@ -72,6 +73,7 @@ class KoboConfig(HistoryConfig):
     base_url: ApiRoot
     lag_seconds: int = Field(default=300, ge=0, le=86_400)
     page_size: int = Field(default=1000, ge=1, le=1000)
+    edits: Literal["reread", "history"] = "reread"
 
 
 class CsvConfig(ConnectorConfig):
