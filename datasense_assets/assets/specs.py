@@ -32,6 +32,7 @@ _CONNECTOR_NAMES = {
     "kobo": "KoboToolbox form",
     "odk_central": "ODK Central form",
     "surveycto": "SurveyCTO form",
+    "surveycto_datasets": "SurveyCTO dataset",
 }
 
 

@@ -223,11 +223,20 @@ class SurveyctoConfig(HistoryConfig):
         return (value,) if isinstance(value, str) else value
 
 
+class SurveyctoDatasetsConfig(ConnectorConfig):
+    """SurveyCTO's server datasets. `server`: its address alone."""
+
+    CREDENTIALS = (frozenset({"username", "password"}),)
+
+    server: Annotated[str, AfterValidator(_surveycto_server)]
+
+
 CONFIGS: dict[str, type[ConnectorConfig]] = {
     "csv": CsvConfig,
     "google_sheets": GoogleSheetsConfig,
     "kobo": KoboConfig,
     "surveycto": SurveyctoConfig,
+    "surveycto_datasets": SurveyctoDatasetsConfig,
 }
 _MISSING_FIX = {
     "config.base_url": "For example base_url: https://kf.kobotoolbox.org.",

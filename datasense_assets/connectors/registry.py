@@ -22,6 +22,7 @@ BUILT_IN: dict[str, str] = {
     "kobo": "datasense_assets.connectors.kobo:KoboConnector",
     "odk_central": "datasense_assets.connectors.odk_central:OdkCentralConnector",
     "surveycto": "datasense_assets.connectors.surveycto:SurveyctoConnector",
+    "surveycto_datasets": "datasense_assets.connectors.surveycto_datasets:SurveyctoDatasetsConnector",
 }
 # Kinds that can read a past window; the others are snapshots of now (`Connector.has_history`). Written down for the
 # built-in ones, so that the asset graph is built without importing any of them.

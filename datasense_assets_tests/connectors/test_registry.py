@@ -17,7 +17,8 @@ def test_an_unknown_kind_is_a_problem_that_lists_the_known_ones() -> None:
     (problem,) = validate_config("kobbo", {}, set())
     assert problem.path == "connector"
     assert "kobbo" in problem.message
-    assert problem.fix == "Did you mean kobo? Known connectors: csv, google_sheets, kobo, odk_central, surveycto."
+    known = "csv, google_sheets, kobo, odk_central, surveycto, surveycto_datasets"
+    assert problem.fix == f"Did you mean kobo? Known connectors: {known}."
     with pytest.raises(BadConfig, match="kobbo"):
         open_connector("kobbo", {}, {}, NetworkPolicy())
 

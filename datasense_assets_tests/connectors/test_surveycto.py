@@ -322,10 +322,18 @@ def test_only_a_whole_moment_is_read_as_one(text: str, iso: str | None) -> None:
 # --- what there is
 
 
-def test_forms_must_be_named_in_the_manifest(opened: Opener, server: StandIn) -> None:
+def test_forms_are_listed_where_the_server_lists_them_and_named_in_the_manifest_where_not(
+    opened: Opener, server: StandIn, form: Form
+) -> None:
+    form.add({"members": [{"name": "A"}]}, at=datetime.now(UTC) - timedelta(hours=1))
+    assert [(t.resource, t.path) for t in opened(server.url).discover()] == [
+        ("households", ()),
+        ("households", ("members",)),
+    ]
+    assert not [r for r in server.requests if r.query.get("date") == "0"]
+    server.lists = False
     with pytest.raises(BadConfig, match="under `tables` in the manifest"):
         opened(server.url).discover()
-    assert server.requests == []
 
 
 def test_a_form_is_described_by_what_came_in_lately_without_a_full_pull(
