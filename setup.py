@@ -48,6 +48,10 @@ setup(
         "anyascii>=0.3.2",
         # reads a Google service account's key and signs with it; the requests are our own client's
         "google-auth>=2.38",
+        # Excel and OpenDocument workbooks, in Rust; xls and ods too
+        "python-calamine>=0.9",
+        # files in buckets, on fsspec; numbered by year
+        "s3fs>=2026.1",
         # a SurveyCTO form is one JSON array of any size, read a submission at a time
         "ijson>=3.3",
         # command line
@@ -71,6 +75,12 @@ setup(
             "gspread>=6.2",
             "pandas>=2.2",
             "requests>=2.32",
+            # an S3 server, Amazon's own client to prove it by, and workbooks to read
+            "moto[s3]>=5.2",
+            "flask>=3",
+            "flask-cors>=6",
+            "boto3>=1.43",
+            "openpyxl>=3.1",
             "jsonschema>=4.23",
             "pykobo>=0.1",
             "pysurveycto>=0.0.15",

@@ -28,11 +28,10 @@ INVALID_TAG = "datasense/invalid"
 UNDISCOVERED_TAG = "datasense/undiscovered"
 _CONNECTOR_NAMES = {
     "csv": "CSV file",
+    "file": "File",
     "google_sheets": "Google Sheets table",
     "kobo": "KoboToolbox form",
-    "odk_central": "ODK Central form",
     "surveycto": "SurveyCTO form",
-    "surveycto_datasets": "SurveyCTO dataset",
 }
 
 

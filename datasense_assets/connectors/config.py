@@ -8,13 +8,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     StringConstraints,
     ValidationError,
@@ -22,35 +20,8 @@ from pydantic import (
 )
 
 from datasense_assets.catalog.models import Problem
-
-DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
-
-
-def _web_address(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("is not an http:// or https:// address")
-    if parts.username or parts.password:
-        raise ValueError("holds a user name or password; name them under `credentials` instead")
-    _ = parts.port  # urlsplit reads the port lazily and refuses a bad one here
-    return value
-
-
-def _api_root(value: str) -> str:
-    parts = urlsplit(_web_address(value.strip()))
-    if parts.query or parts.fragment:
-        raise ValueError("goes on after the server's address; give only that, for example https://kf.kobotoolbox.org")
-    return value.strip().rstrip("/").removesuffix("/api/v2")
-
-
-ApiRoot = Annotated[str, AfterValidator(_api_root)]
-
-
-class ConnectorConfig(BaseModel):
-    """Config common to all kinds: unknown fields are refused. `CREDENTIALS` holds the sets of names that work."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    CREDENTIALS: ClassVar[tuple[frozenset[str], ...]] = (frozenset(),)
+from datasense_assets.connectors.config_fields import ApiRoot, ConnectorConfig, web_address
+from datasense_assets.connectors.file_config import CsvConfig, FileConfig
 
 
 class HistoryConfig(ConnectorConfig):
@@ -64,8 +35,7 @@ class HistoryConfig(ConnectorConfig):
 
 class KoboConfig(HistoryConfig):
     """KoboToolbox. `base_url`: the server, a path included where it lives under one. `lag_seconds`: how far before
-    its cursor a live read starts, since rows may appear late. `page_size`: submissions a call, 1000 at most. `edits`:
-    how they are found by night, by reading again what was submitted lately or by the form's history.
+    its cursor a live read starts, since rows may appear late. `page_size`: submissions a call, 1000 at most.
     """
 
     CREDENTIALS = (frozenset({"token"}),)
@@ -73,69 +43,6 @@ class KoboConfig(HistoryConfig):
     base_url: ApiRoot
     lag_seconds: int = Field(default=300, ge=0, le=86_400)
     page_size: int = Field(default=1000, ge=1, le=1000)
-    edits: Literal["reread", "history"] = "reread"
-
-
-class CsvConfig(ConnectorConfig):
-    """A CSV file. `url`: an http(s) address or a local path. `member`: the file inside a zip or tar.gz; left out, each
-    CSV in it is a table. `encoding`: `auto` or a name that Python knows. `delimiter`: `auto`, one character or its
-    name. `key`: columns that identify a row (none: the row's number). `header_row`: the line the header starts on.
-    """
-
-    CREDENTIALS = (frozenset(), frozenset({"token"}), frozenset({"username", "password"}))
-
-    url: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-    member: Annotated[str, StringConstraints(min_length=1)] | None = None
-    encoding: str = "auto"
-    delimiter: str = "auto"
-    key: tuple[str, ...] = ()
-    header_row: int = Field(default=1, ge=1, le=1000)
-
-    @property
-    def is_web(self) -> bool:
-        """Whether the file is fetched over http(s), not opened from a local path."""
-        return self.url.lower().startswith(("http://", "https://"))
-
-    @field_validator("url")
-    @classmethod
-    def _address_or_path(cls, value: str) -> str:
-        scheme = urlsplit(value).scheme.lower()
-        if scheme in ("http", "https"):
-            return _web_address(value)
-        if "://" in value:
-            raise ValueError(f"starts with {scheme}://, which is not read; give an http(s) address or a local path")
-        if "\0" in value:
-            raise ValueError("is not a path")
-        return value
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str) -> str:
-        import codecs
-
-        try:
-            info = codecs.lookup(value) if value != "auto" else None
-        except LookupError:
-            raise ValueError(f"{value!r} is no known encoding; write auto, utf-8, utf-16, cp1252 ...") from None
-        # rot13, base64 and the like are codecs too, but not of text
-        if info is not None and not getattr(info, "_is_text_encoding", True):
-            raise ValueError(f"{value!r} is not a text encoding; write auto, utf-8, utf-16, cp1252 ...")
-        return value
-
-    @field_validator("delimiter")
-    @classmethod
-    def _one_character(cls, value: str) -> str:
-        if value == "auto":
-            return value
-        value = DELIMITERS.get(value, value)
-        if len(value) != 1 or value in '"\r\n' or not value.isascii():
-            raise ValueError("must be auto, comma, semicolon, tab, pipe or one ASCII character")
-        return value
-
-    @field_validator("key", mode="before")
-    @classmethod
-    def _list_of_names(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 class GoogleSheetsConfig(ConnectorConfig):
@@ -185,7 +92,7 @@ class GoogleSheetsConfig(ConnectorConfig):
 
 
 def _surveycto_server(value: str) -> str:
-    address = _web_address(value.strip()).rstrip("/")
+    address = web_address(value.strip()).rstrip("/")
     parts = urlsplit(address)
     if parts.path or parts.query or parts.fragment:
         raise ValueError("goes on after the server's name; give only that, for example https://example.surveycto.com")
@@ -223,20 +130,12 @@ class SurveyctoConfig(HistoryConfig):
         return (value,) if isinstance(value, str) else value
 
 
-class SurveyctoDatasetsConfig(ConnectorConfig):
-    """SurveyCTO's server datasets. `server`: its address alone."""
-
-    CREDENTIALS = (frozenset({"username", "password"}),)
-
-    server: Annotated[str, AfterValidator(_surveycto_server)]
-
-
 CONFIGS: dict[str, type[ConnectorConfig]] = {
     "csv": CsvConfig,
+    "file": FileConfig,
     "google_sheets": GoogleSheetsConfig,
     "kobo": KoboConfig,
     "surveycto": SurveyctoConfig,
-    "surveycto_datasets": SurveyctoDatasetsConfig,
 }
 _MISSING_FIX = {
     "config.base_url": "For example base_url: https://kf.kobotoolbox.org.",
@@ -245,10 +144,15 @@ _MISSING_FIX = {
 }
 
 
-def check_config(
-    kind: str, model: type[ConnectorConfig], config: Mapping[str, Any], credential_names: Collection[str]
-) -> list[Problem]:
-    """All problems of one source's connector settings, in the order config, credentials."""
+def check_config(kind: str, config: Mapping[str, Any], credential_names: Collection[str]) -> list[Problem]:
+    """All problems of one source's connector settings, in the order kind, config, credentials."""
+    model = CONFIGS.get(kind)
+    if model is None:
+        known = ", ".join(sorted(CONFIGS))
+        near = difflib.get_close_matches(kind, CONFIGS, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        message = f"there is no connector {kind!r}."
+        return [Problem(path="connector", message=message, fix=f"{hint}Known connectors: {known}.")]
     problems: list[Problem] = []
     try:
         model.model_validate(dict(config))

@@ -46,7 +46,7 @@ class Utf8Text:
     replaced: int = 0
 
 
-def as_utf8(path: Path, encoding: str, where: str, new_path: Callable[[], Path]) -> Utf8Text:
+def as_utf8(path: Path, encoding: str, where: str, new_path: Callable[[], Path], *, is_json: bool = False) -> Utf8Text:
     """The file as UTF-8, itself or a copy at `new_path()`.
 
     Args:
@@ -54,6 +54,7 @@ def as_utf8(path: Path, encoding: str, where: str, new_path: Callable[[], Path])
         encoding: `auto`, or the name of the encoding.
         where: the file's name in messages.
         new_path: makes the path of a copy, called only when one is needed.
+        is_json: JSON is what is wanted, and no mistake.
 
     Raises:
         BadData: empty, a web page, JSON, no text, or not in the named encoding.
@@ -69,25 +70,27 @@ def as_utf8(path: Path, encoding: str, where: str, new_path: Callable[[], Path])
         if named == "utf-8" and marked in (None, "utf-8-sig"):
             text = _proved(path, marked)
             if text is not None:
-                _refuse_other_formats(sample.decode("utf-8", "replace"), where)
+                _refuse_other_formats(sample.decode("utf-8", "replace"), where, is_json=is_json)
                 return text
-        return _copied(path, "utf-8-sig" if named == "utf-8" else named, where, new_path(), guessed=False)
+        return _copied(
+            path, "utf-8-sig" if named == "utf-8" else named, where, new_path(), is_json=is_json, guessed=False
+        )
     if marked in (None, "utf-8-sig"):
-        _refuse_other_formats(sample.decode("utf-8", "replace"), where)
+        _refuse_other_formats(sample.decode("utf-8", "replace"), where, is_json=is_json)
         text = _proved(path, marked)
         if text is not None:
             return text
     chosen = marked or _guessed_encoding(path, sample, where)
     guessed = marked is None and chosen != "utf-8-sig"
     try:
-        return _copied(path, chosen, where, new_path(), guessed=guessed)
+        return _copied(path, chosen, where, new_path(), is_json=is_json, guessed=guessed)
     except _Undecodable:
         if marked is not None and marked != "utf-8-sig":
             raise
     if chosen == "utf-8-sig":  # a few stray bytes: rather these lost than every other letter mistaken
-        return _copied(path, chosen, where, new_path(), guessed=False, errors="replace")
+        return _copied(path, chosen, where, new_path(), is_json=is_json, guessed=False, errors="replace")
     # cp1252 leaves five bytes undefined; latin-1 takes any, and is the same but for the control characters
-    return _copied(path, "latin-1", where, new_path(), guessed=True)
+    return _copied(path, "latin-1", where, new_path(), is_json=is_json, guessed=True)
 
 
 class _Undecodable(BadData):
@@ -167,7 +170,9 @@ def _is_mostly_utf8(data: bytes) -> bool:
     return text.count("\ufffd") <= 0.05 * beyond
 
 
-def _copied(path: Path, encoding: str, where: str, target: Path, *, guessed: bool, errors: str = "strict") -> Utf8Text:
+def _copied(
+    path: Path, encoding: str, where: str, target: Path, *, is_json: bool, guessed: bool, errors: str = "strict"
+) -> Utf8Text:
     decoder = codecs.getincrementaldecoder(encoding)(errors)
     quotes = dropped = replaced = done = 0
     line_feed_seen = _has_line_feeds(path, encoding)
@@ -184,7 +189,7 @@ def _copied(path: Path, encoding: str, where: str, target: Path, *, guessed: boo
                 ) from None
             if done == 0:
                 text = text.removeprefix("\ufeff")
-                _refuse_other_formats(text[:SAMPLE_BYTES], where)
+                _refuse_other_formats(text[:SAMPLE_BYTES], where, is_json=is_json)
             if not chunk and not text:
                 break
             done += len(chunk)
@@ -209,7 +214,7 @@ def _has_line_feeds(path: Path, encoding: str) -> bool:
     return False
 
 
-def _refuse_other_formats(text: str, where: str) -> None:
+def _refuse_other_formats(text: str, where: str, *, is_json: bool) -> None:
     words = web_page_words(text)
     if words is not None:
         raise BadData(
@@ -217,7 +222,7 @@ def _refuse_other_formats(text: str, where: str) -> None:
             advice="Give the address of the file itself (a direct download link), and check that it needs no sign-in.",
         )
     start = text.lstrip("\ufeff \t\r\n")
-    if start.startswith(("{", "[")) and _is_json(start):
+    if not is_json and start.startswith(("{", "[")) and _is_json(start):
         raise BadData(f"{where} is JSON, not CSV: {' '.join(start.split())[:200]}", advice="Give a CSV file.")
     if start.startswith(("<?xml", "%PDF-")):
         kind = "XML" if start.startswith("<") else "a PDF"

@@ -8,7 +8,6 @@ trace.
 
 from __future__ import annotations
 
-import base64
 import json
 import random
 import threading
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,10 +38,13 @@ from datasense_assets.connectors.network import CheckedTransport
 
 ATTEMPTS = 4
 MAX_REDIRECTS = 5
+SETTLED_SECONDS = 60.0
+NOT_MODIFIED = 304
 MAX_JSON_BYTES = 256 * 1024**2
 MAX_JSON_SECONDS = 300.0
 MAX_FILE_BYTES = 20 * 1024**3
 _ERROR_BODY_BYTES = 64 * 1024
+_JSON = {"accept": "application/json"}
 _AGAIN = "It is tried again later."
 
 T = TypeVar("T")
@@ -82,12 +85,6 @@ def header_value(prefix: str, secret: str) -> str:
     return f"{prefix} {secret}"
 
 
-def basic_authorization(credentials: Mapping[str, str]) -> str:
-    """`username` and `password` as the value of an `Authorization` header; raises CredentialRefused."""
-    pair = f"{credentials['username'].strip()}:{credentials['password'].strip()}"
-    return header_value("Basic", base64.b64encode(pair.encode()).decode())
-
-
 @dataclass(frozen=True)
 class FileVersion:
     """What the server said of a file: enough to tell later that it has not changed. Bytes as received."""
@@ -95,13 +92,26 @@ class FileVersion:
     etag: str | None
     last_modified: str | None
     content_type: str
+    date: str | None = None
 
     @property
-    def fingerprint(self) -> str | None:
-        """The ETag, else the time of the last change, else None."""
+    def settled_modified(self) -> str | None:
+        """The time of the last change where it is a minute old: within that second the file may change once more."""
+        if self.last_modified is None:
+            return None
+        try:
+            changed = parsedate_to_datetime(self.last_modified).timestamp()
+            now = parsedate_to_datetime(self.date).timestamp() if self.date else time.time()
+        except ValueError:
+            return None
+        return self.last_modified if now - changed >= SETTLED_SECONDS else None
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The headers that ask for the file only if it is another than this."""
         if self.etag:
-            return f"etag:{self.etag}"
-        return f"modified:{self.last_modified}" if self.last_modified else None
+            return {"if-none-match": self.etag}
+        return {"if-modified-since": self.last_modified} if self.last_modified else {}
 
 
 @dataclass(frozen=True)
@@ -173,7 +183,7 @@ class HttpClient:
             return self._decoded(b"".join(parts), where)
 
         full = httpx.URL(url, params=params) if params else httpx.URL(url)
-        return self._attempt("GET", str(full), read, accept="application/json")
+        return self._attempt("GET", str(full), read, headers=_JSON)
 
     def post_form(self, url: str, fields: Mapping[str, str], *, secret: str) -> Any:
         """The decoded JSON that answers a form sent to a login; it follows no redirect, for the form is a credential.
@@ -196,7 +206,7 @@ class HttpClient:
                     raise BadData(f"{shown(url)} sent too much for a login.", advice="Check its address.")
             return self._decoded(body, shown(url))
 
-        return self._attempt("POST", url, read, accept="application/json", form=_Form(fields, secret))
+        return self._attempt("POST", url, read, headers=_JSON, form=_Form(fields, secret))
 
     def download(
         self,
@@ -206,7 +216,8 @@ class HttpClient:
         params: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
         head: int | None = None,
-    ) -> FileVersion:
+        unless: FileVersion | None = None,
+    ) -> FileVersion | None:
         """Write the body of one GET to `target` (replaced on each attempt), at most 20 GB.
 
         Args:
@@ -215,13 +226,16 @@ class HttpClient:
             params: added to the address as its query.
             files: sent as the files of a form, by POST; they never leave the address's own server.
             head: stop after about so many bytes; None for the whole.
+            unless: the version that is there already: where the server says that it is the same, None is returned.
 
         Raises:
             SourceError: as the answer says; the file may then hold a part.
 
         """
 
-        def save(response: httpx.Response) -> FileVersion:
+        def save(response: httpx.Response) -> FileVersion | None:
+            if response.status_code == NOT_MODIFIED:
+                return None
             size = 0
             with target.open("wb") as file:
                 for chunk in response.iter_bytes(1 << 20):
@@ -236,11 +250,8 @@ class HttpClient:
             return _version(response)
 
         full = str(httpx.URL(url, params=params)) if params else url
-        return self._attempt("GET" if files is None else "POST", full, save, accept="*/*", files=files)
-
-    def file_version(self, url: str) -> FileVersion:
-        """What the server says of a file, without its body; raise SourceError."""
-        return self._attempt("HEAD", url, _version, accept="*/*")
+        accept = {"accept": "*/*"} | ({} if unless is None else unless.conditions)
+        return self._attempt("GET" if files is None else "POST", full, save, headers=accept, files=files)
 
     @staticmethod
     def _decoded(body: bytes, where: str) -> Any:
@@ -261,14 +272,14 @@ class HttpClient:
         url: str,
         action: Callable[[httpx.Response], T],
         *,
-        accept: str,
+        headers: Mapping[str, str],
         form: _Form | None = None,
         files: Mapping[str, bytes] | None = None,
     ) -> T:
         waited = 0.0
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self._answer(method, url, accept, form, files) as response:
+                with self._answer(method, url, headers, form, files) as response:
                     return action(response)
             except OutOfQuota:
                 raise
@@ -291,7 +302,7 @@ class HttpClient:
         self,
         method: str,
         url: str,
-        accept: str,
+        headers: Mapping[str, str],
         form: _Form | None,
         files: Mapping[str, bytes] | None,
     ) -> Iterator[httpx.Response]:
@@ -304,7 +315,7 @@ class HttpClient:
                 self._client.stream(
                     method,
                     url,
-                    headers=self._headers(url, authorization, accept),
+                    headers=self._headers(url, authorization, headers),
                     data=None if form is None else dict(form.fields),
                     files=files,
                 ) as response,
@@ -339,13 +350,14 @@ class HttpClient:
             self._stats.api_calls += 1
             yield
 
-    def _headers(self, url: str, authorization: str | None, accept: str) -> dict[str, str]:
+    def _headers(self, url: str, authorization: str | None, headers: Mapping[str, str]) -> dict[str, str]:
         if urlsplit(url).scheme not in ("http", "https"):
             raise BadConfig(f"{shown(url)} is not an http:// or https:// address.", advice="Correct the address.")
-        return {"accept": accept} | ({"authorization": authorization} if authorization else {})
+        return dict(headers) | ({"authorization": authorization} if authorization else {})
 
     def _raise_for_status(self, response: httpx.Response, url: str, form: _Form | None) -> None:
-        if response.status_code == 200:
+        asked = "if-none-match" in response.request.headers or "if-modified-since" in response.request.headers
+        if response.status_code == 200 or (response.status_code == NOT_MODIFIED and asked):
             return
         body = b""
         for chunk in response.iter_bytes():
@@ -378,7 +390,8 @@ def _joined(url: str, location: str) -> str:
 
 def _version(response: httpx.Response) -> FileVersion:
     headers = response.headers
-    return FileVersion(headers.get("etag"), headers.get("last-modified"), headers.get("content-type", ""))
+    modified, kind = headers.get("last-modified"), headers.get("content-type", "")
+    return FileVersion(headers.get("etag"), modified, kind, headers.get("date"))
 
 
 def _same_server(url: str, target: str) -> bool:

@@ -56,10 +56,10 @@ def test_nothing_outside_the_root_is_read_nor_probed(tmp_path: Path, url: str) -
         connector.fingerprint("x", None)
 
 
-def test_a_missing_file_and_a_folder_are_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(ResourceGone):
+def test_a_missing_file_and_a_folder_without_any_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(ResourceGone, match="There is no file"):
         open_connector("csv", {"url": "a.csv"}, {}, NetworkPolicy(files_root=tmp_path)).discover()
-    with pytest.raises(BadConfig, match="not a file"):
+    with pytest.raises(ResourceGone, match="holds no file"):
         open_connector("csv", {"url": "."}, {}, NetworkPolicy(files_root=tmp_path)).discover()
 
 
@@ -83,7 +83,7 @@ def test_a_user_and_password_go_as_basic_auth(web: Web, local_policy: NetworkPol
     open_connector("csv", {"url": url}, {"username": "u", "password": "p"}, local_policy).discover()
     assert web.seen[0].headers["authorization"] == "Basic dTpw"
     with pytest.raises(CredentialRefused):
-        open_connector("csv", {"url": web.on("/b.csv", Answer(status=401))}, {}, local_policy).check()
+        open_connector("csv", {"url": web.on("/b.csv", Answer(status=401))}, {}, local_policy).test()
 
 
 def test_fingerprint_of_a_local_file_changes_with_it(csv_of: CsvOpener) -> None:
@@ -103,7 +103,7 @@ def test_each_csv_of_a_zip_is_a_table(csv_of: CsvOpener) -> None:
     ]
     assert rows(connector, "stops.txt") == [{"id": "1", "n": "x", ROW_ID: "1"}]
     assert rows(connector, "sub/routes.csv") == [{"r": "7", ROW_ID: "1"}]
-    assert "2 CSV files" in connector.check()
+    assert "2 CSV files" in connector.test()
 
 
 def test_one_member_chooses_itself_and_several_are_listed(csv_of: CsvOpener) -> None:

@@ -83,7 +83,7 @@ class FakeConnector:
         self.source = source
         self.stats = ReadStats()
 
-    def check(self) -> str:
+    def test(self) -> str:
         return "Works."
 
     def discover(self) -> list[TableInfo]:
