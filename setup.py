@@ -54,6 +54,8 @@ setup(
         "s3fs>=2026.1",
         # a SurveyCTO form is one JSON array of any size, read a submission at a time
         "ijson>=3.3",
+        # alerts by email, Slack, Telegram, Teams and a hundred more, each as one URL
+        "apprise>=1.9",
         # command line
         "typer>=0.15",
         "rich>=13",
@@ -84,6 +86,7 @@ setup(
             "jsonschema>=4.23",
             "pykobo>=0.1",
             "pysurveycto>=0.0.15",
+            "aiosmtpd>=1.4",
             "playwright>=1.48",
             "ruff>=0.9",
             "mypy>=1.14",

@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     due_interval_seconds: int = Field(default=10, ge=1)
     requests_interval_seconds: int = Field(default=2, ge=1)
     reload_interval_seconds: int = Field(default=5, ge=1)
+    alerts_interval_seconds: int = Field(default=30, ge=1)
+    operator_contacts: SecretStr | None = None
+    ui_url: str | None = None
 
     @field_validator("home")
     @classmethod

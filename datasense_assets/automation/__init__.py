@@ -13,13 +13,17 @@ if TYPE_CHECKING:
 
 def sensors(index: GraphIndex, settings: Settings) -> list[dg.SensorDefinition]:
     """Every sensor of the code location."""
+    from datasense_assets.automation.alerts.sensor import build_alerts_sensor
     from datasense_assets.automation.due import build_due_sensor
     from datasense_assets.automation.reload import build_reload_sensor
     from datasense_assets.automation.requests import build_requests_sensor
     from datasense_assets.automation.rereads import build_reread_sensor
     from datasense_assets.automation.stale import build_stale_sensor
 
+    # what is wrong is looked up in the whole catalog, so one shard does it for all
+    telling = [build_alerts_sensor(settings)] if settings.shard is None or settings.shard.index == 0 else []
     return [
+        *telling,
         build_due_sensor(index, settings),
         build_stale_sensor(index, settings),
         build_requests_sensor(index, settings),

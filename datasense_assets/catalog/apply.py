@@ -93,6 +93,7 @@ class _Application:
             "timezone": org.timezone,
             "tier": org.tier.value,
             "contacts": [each.stored() for each in org.contacts],
+            "alerting": org.alerts.model_dump(mode="json", exclude_none=True),
             "warehouse": None if org.warehouse is None else org.warehouse.stored(),
         }
         org_id = self._upsert(

@@ -29,6 +29,8 @@ def export_organization(connection: Connection, slug: str) -> str:
         raise UnknownOrganization(f"there is no organisation {slug!r} in the catalog; see `datasense list orgs`")
     head = {"slug": org["slug"], "name": org["name"]}
     head |= _given(org, timezone="UTC", tier="standard", contacts=[], warehouse=None)
+    if org["alerting"]:
+        head["alerts"] = org["alerting"]
     document: dict[str, Any] = {"version": 1, "organization": head}
     found = connection.execute(select(sources).where(sources.c.org_id == org["id"]).order_by(sources.c.id)).mappings()
     if listed := [_source(connection, row) for row in found]:

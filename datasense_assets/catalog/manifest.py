@@ -20,6 +20,7 @@ from datasense_assets.catalog.manifest_checks import absolute_files, load_recipe
 from datasense_assets.catalog.models import (
     RESERVED_SOURCE_SLUGS,
     SLUG_PATTERN,
+    Alerting,
     ColumnType,
     Cron,
     Deletes,
@@ -128,6 +129,7 @@ class OrganizationManifest(Frozen):
     timezone: Annotated[str, AfterValidator(_timezone)] = "UTC"
     tier: Tier = Tier.STANDARD
     contacts: tuple[SecretReference, ...] = ()
+    alerts: Alerting = Alerting()
     warehouse: SecretReference | None = None
 
 

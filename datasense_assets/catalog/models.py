@@ -82,6 +82,22 @@ class Tier(StrEnum):
     PREMIUM = "premium"
 
 
+_TIME = r"([01]\d|2[0-3]):[0-5]\d"
+AlertKind = Literal["failing", "late", "schema_change"]
+
+
+class Alerting(Frozen):
+    """How an organisation wants to be told what is wrong; times of day are in its own time zone.
+
+    `kinds`: of what (None: everything). `quiet_hours`: when nothing is sent, such as `21:00-07:00`. `digest`: one
+    message a day with all there is to tell, at that time.
+    """
+
+    kinds: tuple[AlertKind, ...] | None = None
+    quiet_hours: Annotated[str, StringConstraints(pattern=rf"^{_TIME}-{_TIME}$")] | None = None
+    digest: Annotated[str, StringConstraints(pattern=rf"^{_TIME}$")] | None = None
+
+
 class Deletes(StrEnum):
     """What happens to a row that its source no longer has."""
 

@@ -50,6 +50,7 @@ organizations = Table(
     _text("timezone"),
     _text("tier"),
     Column("contacts", JSONB),
+    Column("alerting", JSONB),
     Column("warehouse", JSONB(none_as_null=True)),
     _time("created_at"),
     _time("updated_at"),
@@ -289,6 +290,40 @@ schema_changes = Table(
     _text("old_label"),
     _text("new_label"),
     Column("affects", JSONB),
+    Column("alerted", Boolean),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    _id(),
+    _number("org_id"),
+    _text("kind"),
+    _text("subject"),
+    _text("fingerprint"),
+    _text("what"),
+    _text("advice"),
+    _time("opened_at"),
+    _time("changed_at"),
+    _time("closed_at"),
+)
+
+alert_messages = Table(
+    "alert_messages",
+    metadata,
+    _id(),
+    _number("alert_id"),
+    _number("org_id"),
+    _text("audience"),
+    _text("event"),
+    _text("title"),
+    _text("body"),
+    _time("created_at"),
+    _time("send_after"),
+    Column("attempts", Integer),
+    _text("last_error"),
+    _time("sent_at"),
+    _text("dropped_because"),
 )
 
 pauses = Table(

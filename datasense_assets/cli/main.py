@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from datasense_assets.cli import (
+    alerting,
     apply,
     database,
     demo,
@@ -122,6 +123,7 @@ app.command(rich_help_panel=_RECIPES)(lineage.lineage)
 app.command(rich_help_panel=_RUNNING)(status.status)
 app.command(rich_help_panel=_RUNNING)(pausing.pause)
 app.command(rich_help_panel=_RUNNING)(pausing.resume)
+app.add_typer(alerting.app, name="alerts", rich_help_panel=_PLATFORM)
 app.add_typer(database.app, name="db", rich_help_panel=_PLATFORM)
 
 

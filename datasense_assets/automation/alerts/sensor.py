@@ -1,0 +1,36 @@
+"""The alerts sensor: looks what is wrong, plans messages, sends them. It asks for no run and no run waits for it."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import Settings
+
+
+def build_alerts_sensor(settings: Settings) -> dg.SensorDefinition:
+    """The sensor over everything that can go wrong. Only the first shard looks, for all of them."""
+
+    @dg.sensor(
+        name="alerts",
+        minimum_interval_seconds=settings.alerts_interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tells people what is wrong, once, and when it is over; asks for no run.",
+    )
+    def alerts() -> dg.SkipReason:
+        from datasense_assets.automation.alerts.delivery import deliver
+        from datasense_assets.automation.alerts.planning import plan
+        from datasense_assets.catalog.troubles import troubles
+
+        now = datetime.now(UTC)
+        usage = shutil.disk_usage(settings.home if settings.home.is_dir() else "/")
+        with catalog_engine().begin() as connection:
+            found = troubles(connection, now, free_disk=usage.free / usage.total)
+            planned = plan(connection, found, now, link=settings.ui_url)
+        delivered = deliver(catalog_engine(), settings, now)
+        return dg.SkipReason(f"{len(found)} things are wrong; {planned}; {delivered}")
+
+    return alerts

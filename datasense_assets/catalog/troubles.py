@@ -1,0 +1,176 @@
+"""What is wrong at this moment, in words for the people whose data it is: one trouble a source, recipe or alarm.
+
+Each is found by an index over what is wrong, so that looking costs nothing while all is well. A paused source is in no
+trouble: somebody meant it, unless the platform did (an open breaker).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, RowMapping, text
+
+# What may pass by itself is told only when it did not: the third time in a row.
+_MAY_PASS = ("unavailable", "throttled")
+_PATIENCE_IN_ROW = 3
+_LATE_AFTER = timedelta(minutes=30)
+_QUEUE_DELAY = timedelta(minutes=15)
+_FEWEST_RUNS = 20
+_FAILURE_RATE = 0.05
+_MOST_PATHS = 10
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong. `subject`: `source`, `recipes/name`, or '' for the platform (`org_id` None).
+
+    `fingerprint` changes when there is something new to say of it; `what` and `advice` are sentences without a value of
+    anybody's data; `since`: when it began, where that is known.
+    """
+
+    org_id: int | None
+    org_slug: str
+    kind: str
+    subject: str
+    fingerprint: str
+    what: str
+    advice: str
+    since: datetime | None = None
+
+    @property
+    def path(self) -> str:
+        """`org/source`, `org/recipes/name`, or `platform`."""
+        return f"{self.org_slug}/{self.subject}" if self.org_id is not None else "platform"
+
+
+_FAILING = """
+SELECT o.id AS org_id, o.slug AS org_slug, s.slug AS subject, st.failure_kind, st.failure_message, st.failure_advice,
+       st.failures_in_a_row, coalesce(st.last_success_at, st.last_failure_at) AS since, p.probe_at
+FROM datasense.source_status st
+JOIN datasense.sources s ON s.id = st.source_id
+JOIN datasense.organizations o ON o.id = s.org_id
+LEFT JOIN datasense.pauses p ON p.org_id = s.org_id AND p.source_id = s.id AND p.paused_by = 'breaker'
+WHERE st.failures_in_a_row > 0
+  AND (st.failures_in_a_row >= :patience OR NOT st.failure_kind = ANY(:may_pass))
+  AND NOT EXISTS (SELECT FROM datasense.pauses q WHERE q.org_id = s.org_id
+                  AND (q.source_id IS NULL OR (q.source_id = s.id AND q.paused_by <> 'breaker')))
+UNION ALL
+SELECT o.id, o.slug, 'recipes/' || r.name, st.failure_kind, st.failure_message, NULL, st.failures_in_a_row,
+       coalesce(st.built_at, st.failed_at), NULL
+FROM datasense.recipe_status st
+JOIN datasense.recipes r ON r.id = st.recipe_id
+JOIN datasense.organizations o ON o.id = r.org_id
+WHERE st.failures_in_a_row > 0
+  AND (st.failures_in_a_row >= :patience OR NOT st.failure_kind = ANY(:may_pass))
+  AND NOT EXISTS (SELECT FROM datasense.pauses q WHERE q.org_id = r.org_id AND q.source_id IS NULL)
+ORDER BY since NULLS FIRST
+"""
+
+# Due, and no run has begun: still in the catalog's backlog, or asked for and waiting in the queue.
+_LATE = """
+SELECT o.id AS org_id, o.slug AS org_slug, s.slug AS subject, st.next_due_at AS since
+FROM datasense.source_status st
+JOIN datasense.sources s ON s.id = st.source_id
+JOIN datasense.organizations o ON o.id = s.org_id
+WHERE st.next_due_at < :late AND st.failures_in_a_row = 0
+  AND NOT EXISTS (SELECT FROM datasense.leases l WHERE l.source_id = s.id AND l.expires_at > :now)
+  AND NOT EXISTS (SELECT FROM datasense.pauses q WHERE q.org_id = s.org_id
+                  AND (q.source_id IS NULL OR q.source_id = s.id))
+ORDER BY since
+"""
+
+_RATE = """
+SELECT count(*) AS runs, count(*) FILTER (WHERE failures_in_a_row > 0) AS failed
+FROM datasense.source_status WHERE last_started_at > :hour_ago
+"""
+
+
+def troubles(connection: Connection, now: datetime, *, free_disk: float | None = None) -> list[Trouble]:
+    """Everything that is wrong at `now`, the longest lasting first within each kind.
+
+    `free_disk`: the share of this machine's disk that is free (0 to 1), where somebody has looked.
+    """
+    found = list(_failing(connection))
+    late = list(_late(connection, now))
+    return [*found, *late, *_platform(connection, now, late, free_disk)]
+
+
+def _failing(connection: Connection) -> Iterator[Trouble]:
+    binds = {"patience": _PATIENCE_IN_ROW, "may_pass": list(_MAY_PASS)}
+    for row in connection.execute(text(_FAILING), binds).mappings():
+        stopped = row["probe_at"] is not None
+        kind = row["failure_kind"] or "defect"
+        yield Trouble(
+            org_id=row["org_id"],
+            org_slug=row["org_slug"],
+            kind="failing",
+            subject=row["subject"],
+            fingerprint=f"{kind}{':stopped' if stopped else ''}",
+            what=_what_fails(row, stopped=stopped),
+            advice=_advice(row),
+            since=row["since"],
+        )
+
+
+def _what_fails(row: RowMapping, *, stopped: bool) -> str:
+    times = row["failures_in_a_row"]
+    said = (row["failure_message"] or "The run ended with an error.").strip()
+    often = "" if times == 1 else f" It has failed {times} times in a row."
+    kept = " The table keeps the data of the last good load."
+    pause = " It is tried only now and then until someone mends it." if stopped else ""
+    return f"{said}{often}{kept}{pause}"
+
+
+def _advice(row: RowMapping) -> str:
+    path = f"{row['org_slug']}/{row['subject']}"
+    if row["failure_advice"]:
+        return str(row["failure_advice"])
+    if row["subject"].startswith("recipes/"):
+        return f"Correct the recipe or its inputs, then run datasense build {path.replace('/recipes/', '/')}."
+    return f"Run datasense test {path}."
+
+
+def _late(connection: Connection, now: datetime) -> Iterator[Trouble]:
+    for row in connection.execute(text(_LATE), {"late": now - _LATE_AFTER, "now": now}).mappings():
+        yield Trouble(
+            org_id=row["org_id"],
+            org_slug=row["org_slug"],
+            kind="late",
+            subject=row["subject"],
+            fingerprint="late",
+            what=f"It has been due since {row['since']:%Y-%m-%d %H:%M} UTC and no run has begun.",
+            advice="Nothing is wrong with the source; the platform is behind. Its operators have been told.",
+            since=row["since"],
+        )
+
+
+def _platform(connection: Connection, now: datetime, late: list[Trouble], free_disk: float | None) -> Iterator[Trouble]:
+    rate = connection.execute(text(_RATE), {"hour_ago": now - timedelta(hours=1)}).mappings().one()
+    if rate["runs"] >= _FEWEST_RUNS and rate["failed"] > _FAILURE_RATE * rate["runs"]:
+        yield _alarm(
+            "failure_rate",
+            f"{rate['failed']} of the {rate['runs']} sources that ran in the last hour are failing.",
+            "See datasense status; where they share a connector or a host, that is where to look.",
+        )
+    oldest = min((each.since for each in late if each.since is not None), default=None)
+    if oldest is not None and now - oldest > _QUEUE_DELAY:
+        paths = ", ".join(each.path for each in late[:_MOST_PATHS])
+        more = f" and {len(late) - _MOST_PATHS} more" if len(late) > _MOST_PATHS else ""
+        yield _alarm(
+            "queue_delay",
+            f"{len(late)} due sources have not begun to run, the oldest since {oldest:%Y-%m-%d %H:%M} UTC: "
+            f"{paths}{more}.",
+            "See whether the daemon runs and which limit of dagster.yaml is reached (Runs, Queued in the UI).",
+        )
+    if free_disk is not None and free_disk < 0.1:
+        yield _alarm(
+            "disk",
+            f"{free_disk:.0%} of the disk of the platform's home is free.",
+            "Free some, or move DATASENSE_HOME; loads need room for a copy of what they read.",
+        )
+
+
+def _alarm(kind: str, what: str, advice: str) -> Trouble:
+    return Trouble(None, "", kind, "", kind, what, advice)

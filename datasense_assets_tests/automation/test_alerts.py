@@ -1,0 +1,379 @@
+"""Alerts: told once, told again when they change, told when they are over; to real servers over HTTP and SMTP."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import Engine, text
+
+from datasense_assets.automation.alerts.delivery import Delivered, deliver, wait_after
+from datasense_assets.automation.alerts.planning import Planned, plan
+from datasense_assets.automation.alerts.sensor import build_alerts_sensor
+from datasense_assets.automation.alerts.timing import send_after
+from datasense_assets.catalog.apply import apply_manifest
+from datasense_assets.catalog.manifest import parse_manifest
+from datasense_assets.catalog.migrate import migrate
+from datasense_assets.catalog.models import Alerting
+from datasense_assets.catalog.state import FailureRecord, record_source_result
+from datasense_assets.catalog.state.alerts import open_alerts
+from datasense_assets.catalog.troubles import Trouble, troubles
+from datasense_assets.running import owners
+from datasense_assets.settings import Settings, get_settings
+from datasense_assets.warehouse.database import engine
+from datasense_assets_tests.platform.running import free_port
+
+NOW = datetime(2030, 1, 2, 12, 0, tzinfo=UTC)
+SECRET = "s3cr3t-path-of-the-hook"
+MANIFEST = """
+version: 1
+organization:
+  slug: clean-water
+  name: Clean Water Trust
+  timezone: Asia/Kolkata
+  contacts: [{env: TEST_ALERTS}]
+sources:
+  - {slug: forms, connector: kobo, config: {base_url: "https://kobo.example.org"}, credentials: {token: {env: T}}}
+  - {slug: census, connector: csv, config: {url: "https://example.org/census.csv"}}
+"""
+REFUSED = FailureRecord("credential_refused", "The token is wrong.", "Make a new token.", permanent=True)
+DOWN = FailureRecord("unavailable", "The server does not answer.", "Wait.")
+
+
+class Hook:
+    """A web hook that keeps what it is sent; answers 500 while `broken`."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.broken = False
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if not hook.broken:
+                    hook.got.append(body)
+                self.send_response(500 if hook.broken else 200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"json://127.0.0.1:{self.server.server_port}/{SECRET}"
+
+    @property
+    def titles(self) -> list[str]:
+        return [each["title"] for each in self.got]
+
+
+@pytest.fixture
+def hook() -> Iterator[Hook]:
+    made = Hook()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+class World:
+    """A catalog with one organisation, two hooks, and a clock that the test moves."""
+
+    def __init__(self, catalog: Engine, settings: Settings) -> None:
+        self.catalog, self.settings, self.now = catalog, settings, NOW
+
+    def fails(self, source: str, failure: FailureRecord | None, times: int = 1) -> None:
+        with self.catalog.begin() as connection:
+            source_id = connection.execute(
+                text("SELECT id FROM datasense.sources WHERE slug = :slug"), {"slug": source}
+            ).scalar_one()
+            for _ in range(times):
+                record_source_result(connection, source_id, run_id="r", started_at=self.now, failure=failure)
+
+    def look(self) -> Planned:
+        with self.catalog.begin() as connection:
+            return plan(connection, troubles(connection, self.now), self.now, link="https://ui.example.org")
+
+    def send(self) -> Delivered:
+        return deliver(self.catalog, self.settings, self.now)
+
+    def run(self, statement: str) -> None:
+        with self.catalog.begin() as connection:
+            connection.execute(text(statement))
+
+
+@pytest.fixture
+def world(database_url: str, tmp_path: Path, hook: Hook, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("TEST_ALERTS", hook.url)
+    settings = Settings(home=tmp_path, database_url=database_url, allow_private_addresses=True)
+    catalog = engine(database_url)
+    migrate(catalog)
+    with catalog.begin() as connection:
+        apply_manifest(connection, parse_manifest(MANIFEST))
+        connection.execute(text("UPDATE datasense.source_status SET next_due_at = NULL"))
+    yield World(catalog, settings)
+    catalog.dispose()
+
+
+def test_a_failure_is_told_once_until_it_changes_and_when_it_is_over(world: World, hook: Hook) -> None:
+    world.fails("forms", REFUSED)
+    world.look()
+    assert world.send().sent == 1
+    world.look()
+    world.fails("forms", REFUSED)
+    assert world.look() == Planned()
+    world.send()
+    assert hook.titles == ["clean-water/forms is failing"]
+    assert "The token is wrong." in hook.got[0]["message"]
+    assert "What to do: Make a new token." in hook.got[0]["message"]
+    world.fails("forms", REFUSED)
+    assert world.look().changed == 1
+    world.send()
+    assert "tried only now and then" in hook.got[1]["message"]
+    world.fails("forms", None)
+    assert world.look().closed == 1
+    world.send()
+    assert hook.titles[2:] == ["clean-water/forms works again"]
+
+
+def test_what_may_pass_by_itself_is_told_when_it_did_not(world: World, hook: Hook) -> None:
+    world.fails("forms", DOWN, times=2)
+    assert world.look() == Planned()
+    world.fails("forms", DOWN)
+    assert world.look().opened == 1
+    world.send()
+    assert "3 times in a row" in hook.got[0]["message"]
+
+
+def test_what_somebody_paused_is_no_trouble(world: World) -> None:
+    world.fails("forms", REFUSED)
+    world.run("INSERT INTO datasense.pauses (org_id, paused_by) SELECT id, 'me' FROM datasense.organizations")
+    assert world.look() == Planned()
+
+
+def test_a_due_source_that_nothing_runs_is_late_for_its_people_and_for_the_operators(world: World, hook: Hook) -> None:
+    world.run("UPDATE datasense.source_status SET next_due_at = '2030-01-02 12:00+00'")
+    world.now = NOW + timedelta(minutes=20)
+    assert world.look() == Planned()
+    world.now = NOW + timedelta(hours=1)
+    assert world.look().opened == 3
+    world.send()
+    assert "2 messages" in hook.titles[0]
+    assert "census is late" in hook.got[0]["message"]
+    assert "forms is late" in hook.got[0]["message"]
+    world.run("UPDATE datasense.source_status SET next_due_at = now() + interval '100 years'")
+    assert world.look().closed == 3
+
+
+def test_a_hook_that_is_down_is_tried_again_and_nothing_is_lost(world: World, hook: Hook) -> None:
+    hook.broken = True
+    world.fails("forms", REFUSED)
+    world.look()
+    for attempt in range(6):
+        assert world.send().failed == 1
+        assert world.send().failed == 0
+        world.now += wait_after(attempt)
+    with world.catalog.connect() as connection:
+        assert [alert.kind for alert in open_alerts(connection)] == ["failing", "contact"]
+        said = connection.execute(text("SELECT last_error FROM datasense.alert_messages WHERE attempts > 0")).scalar()
+    assert said == "Contact 1 (JSON) did not take the message."
+    hook.broken = False
+    assert world.send().sent == 1
+    assert hook.titles == ["clean-water/forms is failing"]
+    with world.catalog.connect() as connection:
+        assert [alert.kind for alert in open_alerts(connection)] == ["failing"]
+
+
+def test_a_sender_that_dies_leaves_its_messages_to_the_next(world: World, hook: Hook) -> None:
+    from datasense_assets.catalog.state.alerts import claim_messages
+
+    world.fails("forms", REFUSED)
+    world.look()
+    with world.catalog.begin() as connection:
+        claim_messages(connection, world.now, world.now + timedelta(minutes=5), 10)
+    assert world.send() == Delivered()
+    world.now += timedelta(minutes=5)
+    assert world.send().sent == 1
+    assert len(hook.got) == 1
+
+
+def test_what_is_over_before_it_was_told_is_told_to_nobody(world: World, hook: Hook) -> None:
+    world.run("""UPDATE datasense.organizations SET alerting = '{"quiet_hours": "17:00-18:00"}'""")
+    world.fails("forms", REFUSED)
+    world.look()
+    world.fails("forms", None)
+    world.look()
+    world.now += timedelta(hours=2)
+    assert world.send() == Delivered()
+    assert hook.got == []
+
+
+def test_an_organisation_chooses_what_it_hears_and_when(world: World, hook: Hook) -> None:
+    world.run("""UPDATE datasense.organizations SET alerting = '{"kinds": ["failing"], "digest": "18:00"}'""")
+    world.fails("forms", REFUSED)
+    world.fails("census", REFUSED)
+    world.now += timedelta(minutes=20)
+    world.look()
+    world.send()
+    assert hook.got == []
+    world.now = NOW + timedelta(minutes=30)
+    assert world.send().sent == 2
+    assert hook.titles == ["Clean Water Trust: 2 messages"]
+
+
+def test_changed_columns_are_told_once_with_the_recipes_that_use_them(world: World, hook: Hook) -> None:
+    world.run(
+        "INSERT INTO datasense.source_tables (source_id, org_id, slug, resource) "
+        "SELECT id, org_id, 'visits', 'v' FROM datasense.sources WHERE slug = 'forms'"
+    )
+    affects = '[{"recipe": "by_age", "effect": "breaks"}]'
+    world.run(
+        "INSERT INTO datasense.schema_changes (table_id, kind, column_name, old_type, new_type, affects) "
+        f"SELECT id, 'retyped', 'age', 'integer', 'text', '{affects}' FROM datasense.source_tables"
+    )
+    assert world.look().opened == 1
+    assert world.look() == Planned()
+    world.send()
+    assert hook.titles == ["clean-water/forms/visits has changed its columns"]
+    assert "Column age is text and no longer integer" in hook.got[0]["message"]
+    assert "by_age" in hook.got[0]["message"]
+
+
+def test_many_failures_at_once_are_an_alarm_of_the_operators(
+    world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.settings = world.settings.model_copy(
+        update={"operator_contacts": type(world.settings.database_url)(hook.url)}
+    )
+    monkeypatch.setenv("TEST_ALERTS", "json://127.0.0.1:9/nobody")
+    world.run(
+        "INSERT INTO datasense.sources (org_id, slug, connector) "
+        "SELECT id, 's' || n, 'csv' FROM datasense.organizations, generate_series(1, 30) AS n"
+    )
+    world.run("UPDATE datasense.source_status SET last_started_at = '2030-01-02 11:30+00', next_due_at = NULL")
+    world.run(
+        "UPDATE datasense.source_status SET failures_in_a_row = 1, failure_kind = 'unavailable' WHERE source_id IN "
+        "(SELECT id FROM datasense.sources WHERE slug IN ('s1', 's2', 's3'))"
+    )
+    assert world.look().opened == 1
+    assert world.send().sent == 1
+    assert hook.titles == ["Many sources are failing"]
+    assert "3 of the 32 sources" in hook.got[0]["message"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["syslog://", f"json://127.0.0.1/{SECRET}", f"mailto://a:b@192.168.1.4/{SECRET}", f"json://169.254.169.254/{SECRET}",
+     f"workflows://example.org:443/{SECRET}/b/?template=/etc/passwd", "no such thing"],
+)  # fmt: skip
+def test_a_contact_cannot_reach_into_the_platforms_own_network_or_files(
+    world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("TEST_ALERTS", url)
+    world.settings = world.settings.model_copy(update={"allow_private_addresses": False})
+    world.fails("forms", REFUSED)
+    world.look()
+    assert world.send().failed == 1
+    with world.catalog.connect() as connection:
+        said = connection.execute(
+            text("SELECT last_error FROM datasense.alert_messages WHERE audience = 'organization'")
+        ).scalar_one()
+    assert said.startswith("Contact 1 ")
+    assert SECRET not in said
+    assert hook.got == []
+
+
+def test_alerts_go_out_by_mail(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from aiosmtpd.controller import Controller
+
+    class Box:
+        def __init__(self) -> None:
+            self.mails: list[bytes] = []
+
+        async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
+            self.mails.append(envelope.content)
+            return "250 OK"
+
+    box = Box()
+    port = free_port()
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    controller.start()
+    try:
+        monkeypatch.setenv("TEST_ALERTS", f"mailto://127.0.0.1:{port}?from=us@example.org&to=them@example.org")
+        world.fails("forms", REFUSED)
+        world.look()
+        assert world.send().sent == 1
+    finally:
+        controller.stop()
+    (mail,) = box.mails
+    parsed = message_from_bytes(mail)
+    assert parsed["To"] is not None
+    assert "them@example.org" in parsed["To"]
+    assert "clean-water/forms is failing" in parsed["Subject"]
+
+
+def test_the_sensor_looks_plans_and_sends_without_asking_for_a_run(
+    world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "catalog_engine", lambda: world.catalog)
+    monkeypatch.setattr("datasense_assets.automation.alerts.sensor.catalog_engine", lambda: world.catalog)
+    get_settings.cache_clear()
+    world.run("UPDATE datasense.source_status SET next_due_at = NULL")
+    world.fails("forms", REFUSED)
+    with dg.instance_for_test() as instance:
+        sensor = build_alerts_sensor(world.settings)
+        result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
+    assert result.run_requests == []
+    assert "1 things are wrong; 1 opened" in str(result.skip_message)
+    assert hook.titles == ["clean-water/forms is failing"]
+
+
+TIMES = st.times().map(lambda at: f"{at:%H:%M}")
+ZONES = st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York", "Europe/Berlin", "Pacific/Apia"])
+MOMENTS = st.datetimes(datetime(2024, 1, 1), datetime(2027, 12, 31)).map(lambda at: at.replace(tzinfo=UTC))
+
+
+@given(TIMES, TIMES, ZONES, MOMENTS)
+def test_nothing_goes_out_in_quiet_hours_nor_waits_longer_than_they_last(
+    first: str, last: str, zone: str, now: datetime
+) -> None:
+    when = send_after(Alerting(quiet_hours=f"{first}-{last}"), zone, now)
+    assert now <= when <= now + timedelta(hours=26)
+    local = when.astimezone(ZoneInfo(zone))
+    at = f"{local:%H:%M}"
+    inside = first <= at < last if first <= last else at >= first or at < last
+    # an hour that a change of clocks skips or repeats is the one exception
+    moved = {(local + timedelta(hours=n)).utcoffset() for n in (-3, 0, 3)}
+    assert not inside or len(moved) > 1
+
+
+@given(TIMES, ZONES, MOMENTS)
+def test_a_digest_goes_out_at_its_own_time_within_a_day(at: str, zone: str, now: datetime) -> None:
+    when = send_after(Alerting(digest=at), zone, now)
+    assert now <= when <= now + timedelta(hours=26)
+
+
+def test_waiting_grows_to_six_hours() -> None:
+    waits = [wait_after(attempt) for attempt in range(40)]
+    assert waits == sorted(waits)
+    assert (waits[0], waits[-1]) == (timedelta(minutes=1), timedelta(hours=6))
+
+
+def test_the_platform_has_a_path_of_its_own() -> None:
+    trouble = Trouble(None, "", "disk", "", "disk", "", "")
+    assert (trouble.path, replace(trouble, org_id=1, org_slug="o", subject="s").path) == ("platform", "o/s")
