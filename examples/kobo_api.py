@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
@@ -76,6 +77,8 @@ def answer(site: Site, path: str, query: Query, headers: Mapping[str, str]) -> R
             return Reply.json(_asset(site.url, form, with_content=True))
         if parts[4] == "data":
             return _data(site, form, parts[5:], query)
+        if parts[4:] == ["history"]:
+            return _history(site, form, query)
     except QueryError as error:
         return Reply.detail(400, str(error))
     return Reply.detail(404, "Not found.")
@@ -141,6 +144,22 @@ def _data(site: Site, form: Form, rest: list[str], query: Query) -> Reply:
     )
     rows = [_with_links(site.url, form, row) for row in rows]
     return _page(f"{site.url}/api/v2/assets/{form.uid}/data/", query, count, start, limit, rows)
+
+
+def _history(site: Site, form: Form, query: Query) -> Reply:
+    """The project's history, newest first, for who may manage it; of `q` the actions and the first day count."""
+    if not form.managed:
+        return Reply.detail(403, "You do not have permission to perform this action.")
+    text = " ".join(query.get("q", []))
+    actions, days = re.findall(r"action:([a-z-]+)", text), re.findall(r"date_created__gte:\"?([0-9-]{10})", text)
+    found = [
+        entry
+        for entry in form.history
+        if (not actions or entry["action"] in actions) and (not days or entry["date_created"][:10] >= days[0])
+    ]
+    start, limit = _number(query, "offset", 0), _number(query, "limit", DEFAULT_LIMIT)
+    url = f"{site.url}/api/v2/assets/{form.uid}/history/"
+    return _page(url, query, len(found), start, limit, found[start : start + limit])
 
 
 def _with_links(base: str, form: Form, row: dict[str, Any]) -> dict[str, Any]:

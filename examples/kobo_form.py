@@ -124,6 +124,7 @@ def _sort_key(value: Any) -> tuple[int, Any]:
 @dataclass
 class Form:
     """One deployed form. `content` is kpi's: survey, choices, translations, settings; `submissions` are flat rows.
+    `managed`: whether the account may manage it, so see its `history`, which edits and deletions add to.
 
     Its methods may be called while a server serves it.
     """
@@ -137,6 +138,8 @@ class Form:
     active: bool = True
     encrypted: bool = False
     has_deployment: bool = True
+    managed: bool = True
+    history: list[dict[str, Any]] = field(default_factory=list)
     _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
 
     def add(self, answers: Submission, *, at: datetime | None = None, id: int | None = None) -> Submission:
@@ -183,6 +186,7 @@ class Form:
             row["meta/instanceID"] = f"uuid:{edited}"
             row["_uuid"] = edited
             row["__version__"] = self.version_id
+            self._note("modify-submission", row)
             for key, value in changes.items():
                 if value is None:
                     row.pop(key, None)
@@ -199,7 +203,25 @@ class Form:
         """
         with self._lock:
             rows = [self._row(id) for id in ids]
+            for row in rows:
+                self._note("delete-submission", row)
             self.submissions = [row for row in self.submissions if row not in rows]
+
+    def _note(self, action: str, row: Submission) -> None:
+        """Add to the history, newest first, what kpi's says of a submission."""
+        submission = {"root_uuid": row["meta/rootUuid"].removeprefix("uuid:"), "submitted_by": row["_submitted_by"]}
+        entry = {
+            "user": "http://kpi.example/api/v2/users/stand_in/?format=json",
+            "user_uid": "uStandIn",
+            "username": "stand_in",
+            "action": action,
+            "metadata": {
+                "source": "Firefox (Ubuntu)", "ip_address": "192.0.2.7", "asset_uid": self.uid,
+                "log_subtype": "project", "submission": submission,
+            },
+            "date_created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }  # fmt: skip
+        self.history.insert(0, entry)
 
     def get(self, id: int) -> Submission:
         """A copy of one row.

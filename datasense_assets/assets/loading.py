@@ -134,7 +134,7 @@ def discover_source(context: dg.AssetExecutionContext, org: Organization, source
 
 
 def _reading(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Reading:
-    from datasense_assets.connectors import HISTORY_KINDS
+    from datasense_assets.connectors import has_history
 
     current = source_partitions(org, source).get_last_partition_key() or ""
     asked = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
@@ -142,7 +142,7 @@ def _reading(context: dg.AssetExecutionContext, org: Organization, source: Sourc
         return choose_reading(
             asked,
             current,
-            has_history=source.connector in HISTORY_KINDS,
+            has_history=has_history(source.connector),
             full=context.run.tags.get(t.FULL) == "true",
             live=context.run.tags.get(t.LIVE) == "true",
             reread=t.REREAD in context.run.tags,

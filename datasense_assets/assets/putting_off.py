@@ -28,7 +28,8 @@ def put_off_source(
     """Put off what a run could not load because of a quota, or of a server that asks to wait long.
 
     A live run is the source's next one, at the moment returned, whatever its schedule says. A backfill or a full load
-    becomes a request for the same tables and partitions from then on. A run that a person waits for is not run again.
+    becomes a request for the same tables and partitions from then on. What is read again by night is so the next night,
+    and a run that a person waits for is not run again.
 
     Args:
         context: of the run.
@@ -49,7 +50,7 @@ def put_off_source(
     live = reading is None or reading.mode is Mode.LIVE
     with catalog_engine().begin() as connection:
         put_off(connection, source.id, until, again=live and not once)
-        if reading is not None and not live and not once:
+        if reading is not None and reading.mode in (Mode.BACKFILL, Mode.FULL) and not once:
             slugs = {table.slug for table in source.tables}
             failed = sorted({table for table, _ in failures})
             ask_again_later(

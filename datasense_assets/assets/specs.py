@@ -31,7 +31,9 @@ _CONNECTOR_NAMES = {
     "file": "File",
     "google_sheets": "Google Sheets table",
     "kobo": "KoboToolbox form",
+    "odk_central": "ODK Central form",
     "surveycto": "SurveyCTO form",
+    "surveycto_datasets": "SurveyCTO dataset",
 }
 
 

@@ -14,7 +14,7 @@ from datasense_assets.catalog.models import (
     Snapshot,
     Source,
 )
-from datasense_assets.connectors import KINDS
+from datasense_assets.connectors import problem_with
 
 
 def usable(snapshot: Snapshot) -> Snapshot:
@@ -57,16 +57,8 @@ def _usable_organization(org: Organization) -> Organization:
 
 
 def _source_problems(source: Source) -> tuple[Problem, ...]:
-    if source.connector in KINDS:
-        return ()
-    known = ", ".join(sorted(KINDS))
-    return (
-        Problem(
-            path=f"sources.{source.slug}.connector",
-            message=f"there is no connector {source.connector!r}.",
-            fix=f"Use one of {known}.",
-        ),
-    )
+    problem = problem_with(source.connector)
+    return () if problem is None else (problem.model_copy(update={"path": f"sources.{source.slug}.connector"}),)
 
 
 def _recipe_problems(recipe: RecipeRow) -> tuple[Problem, ...]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from datasense_assets.automation.slots import next_due
-from datasense_assets.connectors import HISTORY_KINDS
+from datasense_assets.connectors import has_history
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex, KeyPath, SourceEntry
 from datasense_assets.running.owners import catalog_engine
@@ -69,7 +69,7 @@ def live_tags(entry: SourceEntry, last_success: datetime | None, now: datetime) 
     keys = partitions.get_partition_keys(current_time=now)[-_MOST_PARTITIONS:]
     last = keys[-1]
     first = last
-    if entry.source.connector in HISTORY_KINDS and last_success is not None:
+    if has_history(entry.source.connector) and last_success is not None:
         earlier = partitions.get_partition_keys(current_time=last_success)
         first = earlier[-1] if earlier and earlier[-1] in keys else keys[0]
     if first == last:

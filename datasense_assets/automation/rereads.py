@@ -15,7 +15,8 @@ import dagster as dg
 
 from datasense_assets.automation.due import RUN_KEY, in_progress_runs, is_placeholder, run_request
 from datasense_assets.automation.nights import first_moment, is_weekly_night, next_night
-from datasense_assets.connectors import HISTORY_KINDS, rereading
+from datasense_assets.connectors import rereading
+from datasense_assets.connectors.registry import HISTORY_KINDS
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex, SourceEntry
 from datasense_assets.running.owners import catalog_engine

@@ -26,6 +26,7 @@ class What(StrEnum):
     SOURCES = "sources"
     RECIPES = "recipes"
     RUNS = "runs"
+    CONNECTORS = "connectors"
 
 
 def show_list(
@@ -34,10 +35,17 @@ def show_list(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many runs, newest first.")] = _MOST_RUNS,
     as_json: JsonFlag = False,
 ) -> None:
-    """List organisations, sources, recipes or the latest runs."""
+    """List organisations, sources, recipes, the latest runs, or the connectors there are."""
+    if what is What.CONNECTORS:
+        _print(what, _connectors(), as_json=as_json)
+        return
     with open_catalog() as catalog, catalog.connect() as connection:
         slug = read_organization(connection, org).slug if org is not None else None
         rows = _runs(slug, limit) if what is What.RUNS else _rows(connection, what, slug)
+    _print(what, rows, as_json=as_json)
+
+
+def _print(what: What, rows: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
         print_json({what.value: rows})
         return
@@ -52,8 +60,31 @@ _COLUMNS: dict[What, tuple[str, ...]] = {
     What.ORGS: ("slug", "name", "timezone", "tier", "sources", "recipes", "paused"),
     What.SOURCES: ("org", "slug", "connector", "schedule", "partitions", "deletes", "tables", "paused"),
     What.RECIPES: ("org", "name", "title", "inputs"),
+    What.CONNECTORS: ("name", "from", "reads past windows", "problem"),
     What.RUNS: ("started", "status", "what", "lane", "seconds", "run_id"),
 }
+
+
+def _connectors() -> list[dict[str, Any]]:
+    """Built-in and installed kinds; what an installed package claims of a built-in one is a row of its own."""
+    from datasense_assets.connectors import registry
+
+    rows: list[dict[str, Any]] = []
+    for kind in registry.kinds():
+        problem = registry.problem_with(kind)
+        rows.append(
+            {
+                "name": kind,
+                "from": registry.provider(kind) or "built in",
+                "reads past windows": registry.has_history(kind),
+                "problem": str(problem) if problem is not None else "",
+            }
+        )
+    ignored = registry.ignored_claims()
+    return rows + [
+        {"name": claim.path, "from": "", "reads past windows": False, "problem": f"{claim.message} {claim.fix}"}
+        for claim in ignored
+    ]
 
 
 def _shown(row: dict[str, Any], column: str) -> Any:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datasense_assets.recipes import Recipe
 
 _FORM = "ORG/RECIPE"
-_TIMEOUT = 60.0
+_TIMEOUT = 30.0
 
 
 class PreviewCommand(TyperCommand):
@@ -38,14 +38,21 @@ def preview(
     sql: Annotated[bool, typer.Option("--sql", help="Show the SQL that the recipe compiles to.")] = False,
     step: Annotated[int | None, typer.Option("--step", min=0, help="Only as far as this step; 0 is the input.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="How many rows.")] = 10,
+    sample: Annotated[
+        int, typer.Option("--sample", min=0, help="How many rows of the first input to read; 0 reads all.")
+    ] = 10_000,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what a recipe gives, read as the organisation itself; no table is written. Personal columns are masked."""
+    """Show what a recipe gives, read as the organisation itself; no table is written. Personal columns are masked.
+
+    Rows, nulls and lost values are counted step by step, on a sample of the first input.
+    """
     address = Address.parse(recipe, parts=2, form=_FORM)
     if address.name is None:
         raise InputWrong(f"{recipe!r} names no recipe.", advice=f"Write {_FORM}.")
     with progress(f"Reading {recipe}"):
-        document = preview_document(address.org, address.name, step=step, rows=limit if rows or not sql else None)
+        wanted = limit if rows or not sql else None
+        document = preview_document(address.org, address.name, step=step, rows=wanted, sample=sample or None)
     if not sql:
         del document["sql"]
     if as_json:
@@ -54,13 +61,41 @@ def preview(
     if sql:
         print_text(document["sql"])
     if "rows" in document:
-        shown = document["rows"]
-        print_table(document["columns"], [list(row.values()) for row in shown])
-        say(f"The first {len(shown)} rows; --limit shows more." if len(shown) == limit else f"All {len(shown)} rows.")
+        _show(document, limit)
 
 
-def preview_document(org_slug: str, name: str, *, step: int | None, rows: int | None) -> dict[str, Any]:
-    """Columns, SQL and, unless `rows` is None, the first rows of a recipe after `step` steps (None: all of them).
+def _show(document: dict[str, Any], limit: int) -> None:
+    shown = document["rows"]
+    print_table(document["columns"], [list(row.values()) for row in shown])
+    say(f"The first {len(shown)} rows; --limit shows more." if len(shown) == limit else f"All {len(shown)} rows.")
+    lines = []
+    for figures in document["steps"]:
+        nulls, lost = figures["nulls"] or {}, figures["lost"] or {}
+        some = [f"{name} {count}" for name, count in nulls.items() if count]
+        lines.append(
+            (
+                figures["label"],
+                figures["rows"],
+                len(figures["columns"]),
+                ", ".join(some[:6]) + (f" and {len(some) - 6} more" if len(some) > 6 else ""),
+                ", ".join(f"{name} {count}" for name, count in lost.items() if count),
+            )
+        )
+    print_table(("step", "rows", "columns", "nulls", "lost by casts"), lines)
+    if any(figures["rows"] is None for figures in document["steps"]):
+        say("There was no time to count every step; a smaller --sample takes less.")
+    if document["sampled"]:
+        said = (
+            f"Made of the first {document['sample']:,} rows of the first input only: counts and sums are of that part."
+        )
+        say(f"{said} --sample 0 reads all.", style="yellow")
+
+
+def preview_document(
+    org_slug: str, name: str, *, step: int | None, rows: int | None, sample: int | None
+) -> dict[str, Any]:
+    """Columns, SQL and, unless `rows` is None, the first rows of a recipe after `step` steps (None: all of them) with
+    the figures of each step up to there. The SQL is that of the whole data, not of the sample.
 
     Raises:
         InputWrong: there is no such organisation, recipe or step.
@@ -80,10 +115,10 @@ def preview_document(org_slug: str, name: str, *, step: int | None, rows: int | 
             org = read_organization(connection, org_slug)
         recipe = _parsed(org, name, step)
         target = prepare_organization(catalog, get_settings(), org)
-        with target.connect() as warehouse:
+        with target.connect(autocommit=True) as warehouse:
             inputs = input_table_refs(recipe, org, warehouse, schema=target.schema)
             compiled = compile_recipe(recipe, inputs)
-            document = {
+            document: dict[str, Any] = {
                 "recipe": f"{org.slug}/{recipe.name}",
                 "columns": list(compiled.schema.names),
                 "types": {column: str(kind) for column, kind in compiled.schema.items()},
@@ -91,8 +126,11 @@ def preview_document(org_slug: str, name: str, *, step: int | None, rows: int | 
             }
             if rows is not None:
                 limits = SessionLimits(statement_timeout=_TIMEOUT, timezone=org.timezone)
-                found = preview_step(warehouse, recipe, inputs, rows=rows, sample=None, limits=limits)
+                found = preview_step(warehouse, recipe, inputs, rows=rows, sample=sample, figures=True, limits=limits)
                 document["rows"] = [dict(zip(found.columns, row, strict=True)) for row in found.rows]
+                document["sample"] = sample
+                document["sampled"] = found.sampled
+                document["steps"] = [vars(figures) for figures in found.steps]
     return document
 
 

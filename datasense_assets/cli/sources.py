@@ -59,7 +59,7 @@ def test(source: SourceArgument, as_json: JsonFlag = False) -> None:
         with progress(f"Trying {org.slug}/{row.slug}"):
             connector = open_reader(catalog, org, row)
             try:
-                answer = connector.test()
+                answer = connector.check()
             finally:
                 connector.close()
     say(answer, style="green")

@@ -101,8 +101,13 @@ def asked_partitions(partition: str | None, partition_range: str | None, *, full
 
 
 def _wishes(org: Organization, address: Address, span: tuple[str, str] | None, *, full: bool) -> list[Wish]:
+    from datasense_assets.connectors import problem_with
+
     if address.name is not None:
         source = find_source(org, address.name)
+        problem = problem_with(source.connector)
+        if problem is not None:
+            raise InputWrong(f"{org.slug}/{source.slug} cannot be loaded: {problem.message}", advice=problem.fix or "")
         tables = (find_table(org, source, address.table).slug,) if address.table is not None else ()
         _check_partitions(org, source, span)
         return [Wish(source, tables, span, full)]
@@ -112,6 +117,10 @@ def _wishes(org: Organization, address: Address, span: tuple[str, str] | None, *
             warn(f"{org.slug}/{row.slug} is left out, for it cannot be used as it is stored: {said}")
     wishes = []
     for source in org.sources:
+        problem = problem_with(source.connector)
+        if problem is not None:
+            warn(f"{org.slug}/{source.slug} is left out: {problem.message} {problem.fix}")
+            continue
         if span is not None and not has_history(source):
             warn(f"{org.slug}/{source.slug} is left out: it has no history, so no partition of it can be read again.")
             continue
@@ -126,9 +135,9 @@ def _wishes(org: Organization, address: Address, span: tuple[str, str] | None, *
 
 def has_history(source: Source) -> bool:
     """Whether the source can be asked for a stretch of time."""
-    from datasense_assets.connectors import HISTORY_KINDS
+    from datasense_assets import connectors
 
-    return source.connector in HISTORY_KINDS
+    return connectors.has_history(source.connector)
 
 
 def _check_partitions(org: Organization, source: Source, span: tuple[str, str] | None) -> None:

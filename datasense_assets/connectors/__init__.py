@@ -1,4 +1,4 @@
-"""The registry of connectors: which kinds there are, how one is opened, what its config may say.
+"""Connectors: which kinds there are (`registry`), how one is opened, what its config may say.
 
 Importing this package costs nothing; a connector's module is imported when one of its kind is opened, since the
 asset graph is built without ever reading a source.
@@ -12,31 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 from datasense_assets.connectors.base import NetworkPolicy, Quota
 from datasense_assets.connectors.errors import BadConfig
+from datasense_assets.connectors.registry import connector_class, has_history, kinds, problem_with
 
 if TYPE_CHECKING:
     from datasense_assets.catalog.models import Problem
     from datasense_assets.connectors.base import CallBudget, Connector
 
 __all__ = [
-    "HISTORY_KINDS",
-    "KINDS",
     "NetworkPolicy",
     "Rereading",
+    "has_history",
+    "kinds",
     "open_connector",
+    "problem_with",
     "quotas_of",
     "rereading",
     "validate_config",
 ]
-
-KINDS: dict[str, str] = {
-    "csv": "datasense_assets.connectors.files:CsvConnector",
-    "file": "datasense_assets.connectors.files:FileConnector",
-    "google_sheets": "datasense_assets.connectors.google_sheets:GoogleSheetsConnector",
-    "kobo": "datasense_assets.connectors.kobo:KoboConnector",
-    "surveycto": "datasense_assets.connectors.surveycto:SurveyctoConnector",
-}
-# Kinds that can read a past window; the others are snapshots of now (`Connector.has_history`).
-HISTORY_KINDS = frozenset({"kobo", "surveycto"})
 
 
 def validate_config(kind: str, config: Mapping[str, Any], credential_names: Collection[str]) -> list[Problem]:
@@ -44,9 +36,12 @@ def validate_config(kind: str, config: Mapping[str, Any], credential_names: Coll
 
     Paths of the problems start with `connector`, `config` or `credentials`. Reads nothing but its arguments.
     """
-    from datasense_assets.connectors.config import check_config
+    from datasense_assets.connectors.config import CONFIGS, check_config
 
-    return check_config(kind, config, credential_names)
+    problem = problem_with(kind)
+    if problem is not None:
+        return [problem]
+    return check_config(kind, CONFIGS.get(kind) or connector_class(kind).Config, config, credential_names)
 
 
 @dataclass(frozen=True)
@@ -79,7 +74,7 @@ def open_connector(
     """Open a source of that kind; nothing is read yet. Close it when done.
 
     Args:
-        kind: one of `KINDS`.
+        kind: one of `kinds()`.
         config: the source's config, as in the manifest.
         credentials: resolved secrets by name; they reach HTTP headers only.
         policy: what may be reached, and for how long.
@@ -120,7 +115,4 @@ def _checked(kind: str, config: Mapping[str, Any], credentials: Mapping[str, str
             "; ".join(f"{p.path}: {p.message}" for p in problems),
             advice=" ".join(dict.fromkeys(p.fix for p in problems if p.fix)) or "Correct the source's config.",
         )
-    import importlib
-
-    module, _, name = KINDS[kind].partition(":")
-    return getattr(importlib.import_module(module), name)
+    return connector_class(kind)

@@ -179,7 +179,7 @@ class Connector(Protocol):
     has_history: ClassVar[bool]
     stats: ReadStats
 
-    def test(self) -> str:
+    def check(self) -> str:
         """Try address and credential with the cheapest call; return one sentence for the user, raise SourceError."""
 
     def discover(self) -> list[TableInfo]:

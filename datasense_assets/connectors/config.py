@@ -23,6 +23,20 @@ from datasense_assets.catalog.models import Problem
 from datasense_assets.connectors.config_fields import ApiRoot, ConnectorConfig, web_address
 from datasense_assets.connectors.file_config import CsvConfig, FileConfig
 
+__all__ = [
+    "CONFIGS",
+    "ApiRoot",
+    "ConnectorConfig",
+    "CsvConfig",
+    "FileConfig",
+    "GoogleSheetsConfig",
+    "HistoryConfig",
+    "KoboConfig",
+    "SurveyctoConfig",
+    "SurveyctoDatasetsConfig",
+    "check_config",
+]
+
 
 class HistoryConfig(ConnectorConfig):
     """Of sources whose rows change after the cursor has passed them. `reread_days`: each night what came in during so
@@ -35,7 +49,8 @@ class HistoryConfig(ConnectorConfig):
 
 class KoboConfig(HistoryConfig):
     """KoboToolbox. `base_url`: the server, a path included where it lives under one. `lag_seconds`: how far before
-    its cursor a live read starts, since rows may appear late. `page_size`: submissions a call, 1000 at most.
+    its cursor a live read starts, since rows may appear late. `page_size`: submissions a call, 1000 at most. `edits`:
+    how they are found by night, by reading again what was submitted lately or by the form's history.
     """
 
     CREDENTIALS = (frozenset({"token"}),)
@@ -43,6 +58,7 @@ class KoboConfig(HistoryConfig):
     base_url: ApiRoot
     lag_seconds: int = Field(default=300, ge=0, le=86_400)
     page_size: int = Field(default=1000, ge=1, le=1000)
+    edits: Literal["reread", "history"] = "reread"
 
 
 class GoogleSheetsConfig(ConnectorConfig):
@@ -130,12 +146,21 @@ class SurveyctoConfig(HistoryConfig):
         return (value,) if isinstance(value, str) else value
 
 
+class SurveyctoDatasetsConfig(ConnectorConfig):
+    """SurveyCTO's server datasets. `server`: its address alone."""
+
+    CREDENTIALS = (frozenset({"username", "password"}),)
+
+    server: Annotated[str, AfterValidator(_surveycto_server)]
+
+
 CONFIGS: dict[str, type[ConnectorConfig]] = {
     "csv": CsvConfig,
     "file": FileConfig,
     "google_sheets": GoogleSheetsConfig,
     "kobo": KoboConfig,
     "surveycto": SurveyctoConfig,
+    "surveycto_datasets": SurveyctoDatasetsConfig,
 }
 _MISSING_FIX = {
     "config.base_url": "For example base_url: https://kf.kobotoolbox.org.",
@@ -144,15 +169,10 @@ _MISSING_FIX = {
 }
 
 
-def check_config(kind: str, config: Mapping[str, Any], credential_names: Collection[str]) -> list[Problem]:
-    """All problems of one source's connector settings, in the order kind, config, credentials."""
-    model = CONFIGS.get(kind)
-    if model is None:
-        known = ", ".join(sorted(CONFIGS))
-        near = difflib.get_close_matches(kind, CONFIGS, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        message = f"there is no connector {kind!r}."
-        return [Problem(path="connector", message=message, fix=f"{hint}Known connectors: {known}.")]
+def check_config(
+    kind: str, model: type[ConnectorConfig], config: Mapping[str, Any], credential_names: Collection[str]
+) -> list[Problem]:
+    """All problems of one source's connector settings, in the order config, credentials."""
     problems: list[Problem] = []
     try:
         model.model_validate(dict(config))

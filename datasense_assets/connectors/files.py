@@ -7,7 +7,6 @@ and `parquet_rows`; here they are put together.
 
 from __future__ import annotations
 
-import base64
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -32,7 +31,7 @@ from datasense_assets.connectors.excel_rows import EmptySheet, ExcelRows
 from datasense_assets.connectors.file_config import S3_CREDENTIALS, CsvConfig, FileConfig
 from datasense_assets.connectors.file_parts import Part, Parts, packed_suffixes
 from datasense_assets.connectors.file_places import LocalPlace, Place, WebPlace
-from datasense_assets.connectors.http import HttpClient, header_value
+from datasense_assets.connectors.http import HttpClient, basic_authorization, header_value
 from datasense_assets.connectors.json_rows import JsonRows
 from datasense_assets.connectors.parquet_rows import ParquetRows
 from datasense_assets.connectors.row_pages import NamedReader, RowReader, read_pages
@@ -43,7 +42,7 @@ class FileConnector:
 
     kind: ClassVar[str] = "file"
     has_history: ClassVar[bool] = False
-    config_model: ClassVar[type[FileConfig]] = FileConfig
+    Config: ClassVar[type[FileConfig]] = FileConfig
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class FileConnector:
     ) -> None:
         """Keep the parts; nothing is read. Raises BadConfig for credentials of another kind of address."""
         self.stats = ReadStats()
-        self._config = self.config_model.model_validate(dict(config))
+        self._config = self.Config.model_validate(dict(config))
         self._policy = policy
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._made = 0
@@ -65,7 +64,7 @@ class FileConnector:
         self._parts = Parts(self._config, self._place, self._temporary)
         self._readers: dict[Part, RowReader] = {}
 
-    def test(self) -> str:
+    def check(self) -> str:
         """Fetch the file and read its header; one sentence; raise SourceError."""
         tables = self.discover()
         where = self._place.where
@@ -223,7 +222,7 @@ class CsvConnector(FileConnector):
     """The same where every file is CSV, whatever its name; anything else is refused."""
 
     kind: ClassVar[str] = "csv"
-    config_model: ClassVar[type[FileConfig]] = CsvConfig
+    Config: ClassVar[type[FileConfig]] = CsvConfig
 
 
 def _title(resource: str, parts: list[Part]) -> str:
@@ -249,7 +248,4 @@ def _refuse_others(config: FileConfig, credentials: Mapping[str, str]) -> None:
 def _authorization(credentials: Mapping[str, str]) -> str | None:
     if "token" in credentials:
         return header_value("Bearer", credentials["token"])
-    if "username" in credentials:
-        pair = f"{credentials['username'].strip()}:{credentials['password'].strip()}"
-        return header_value("Basic", base64.b64encode(pair.encode()).decode())
-    return None
+    return basic_authorization(credentials) if "username" in credentials else None

@@ -72,7 +72,7 @@ class GoogleSheetsConnector:
             Quota("google_sheets.project", shared_by=project, calls=300),
         )
 
-    def test(self) -> str:
+    def check(self) -> str:
         """Read the spreadsheet's metadata; one sentence; raise SourceError."""
         book = self._book()
         tabs = "1 tab" if len(book.tabs) == 1 else f"{len(book.tabs)} tabs"

@@ -8,6 +8,7 @@ trace.
 
 from __future__ import annotations
 
+import base64
 import json
 import random
 import threading
@@ -83,6 +84,12 @@ def header_value(prefix: str, secret: str) -> str:
             advice="Copy it again: the token alone, without quotes or other words.",
         )
     return f"{prefix} {secret}"
+
+
+def basic_authorization(credentials: Mapping[str, str]) -> str:
+    """`username` and `password` as the value of an `Authorization` header; raises CredentialRefused."""
+    pair = f"{credentials['username'].strip()}:{credentials['password'].strip()}"
+    return header_value("Basic", base64.b64encode(pair.encode()).decode())
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from datasense_assets.connectors.config import KoboConfig
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, BadData, ResourceGone
 from datasense_assets.connectors.http import HttpClient, header_value, shown
 from datasense_assets.connectors.kobo_form import Json, form_tables
+from datasense_assets.connectors.kobo_history import queries, read_edits, root_of
 from datasense_assets.connectors.kobo_resume import Mark
 from datasense_assets.connectors.kobo_rows import Flattener
 
@@ -54,13 +55,14 @@ class KoboConnector:
             policy, self.stats, authorization=header_value("Token", credentials["token"]), budget=budget
         )
         self._assets: dict[str, Json] = {}
+        self._no_history = False
 
     @classmethod
     def quotas(cls, config: Mapping[str, Any], credentials: Mapping[str, str]) -> tuple[Quota, ...]:  # noqa: ARG003
         """A measure of ours, lest we be the reason for one of theirs: the server names none for data."""
         return (Quota("kobo.account", shared_by=credentials["token"], calls=240),)
 
-    def test(self) -> str:
+    def check(self) -> str:
         """List the account's forms; one sentence; raise SourceError."""
         forms = list(self._forms())
         encrypted = sum(bool(form.get("deployment__encrypted")) for form in forms)
@@ -98,6 +100,7 @@ class KoboConnector:
 
         With a cursor, those since it, less `lag_seconds`: rows near it come again. The cursor of a page is the
         highest `_submission_time` so far, never before the request's own. Every page of the server can be gone on from.
+        What changed since a moment is what was submitted since; with `edits: history`, what the form's history names.
 
         Raises:
             SourceError: at any page; `BadConfig` for a cursor that is no time.
@@ -108,6 +111,12 @@ class KoboConnector:
         newest = mark.newest
         if newest is None and request.cursor is not None:
             newest = _server_time(_cursor_time(request.cursor))
+        edited = self._edited(request)
+        if edited is not None:
+            for submissions in edited:
+                for path, data in flattener.flatten(submissions):
+                    yield Page(path, data)
+            return
         for submissions in self._submissions(request.resource, self._time_query(request), after=mark.after):
             times = [str(s["_submission_time"]) for s in submissions if s.get("_submission_time")]
             newest = max([*times, *([newest] if newest else [])], default=None)
@@ -136,27 +145,50 @@ class KoboConnector:
         """Close connections."""
         self._client.close()
 
-    def _time_query(self, request: ReadRequest) -> dict[str, str]:
+    def _time_query(self, request: ReadRequest) -> dict[str, Any]:
+        times = {}
         if request.window is not None:
-            return {"$gte": _server_time(request.window.start), "$lt": _server_time(request.window.end)}
-        if request.changed_since is not None:
-            return {"$gte": _server_time(request.changed_since)}
-        if request.cursor is not None:
+            times = {"$gte": _server_time(request.window.start), "$lt": _server_time(request.window.end)}
+        elif request.changed_since is not None:
+            times = {"$gte": _server_time(request.changed_since)}
+        elif request.cursor is not None:
             lag = timedelta(seconds=self._config.lag_seconds)
-            return {"$gte": _server_time(_cursor_time(request.cursor) - lag)}
-        return {}
+            times = {"$gte": _server_time(_cursor_time(request.cursor) - lag)}
+        return {"_submission_time": times} if times else {}
+
+    def _edited(self, request: ReadRequest) -> list[list[Json]] | None:
+        """Submissions that the form's history says were edited; None where they are to be found by reading again."""
+        uid, since = request.resource, request.changed_since
+        if since is None or request.resume is not None or self._config.edits != "history" or self._no_history:
+            return None
+        try:
+            edits = read_edits(self._client, self._url(f"{uid}/history/"), since)
+        except (AccessForbidden, ResourceGone, BadConfig, BadData) as refused:
+            self._no_history = isinstance(refused, AccessForbidden | ResourceGone)
+            self.stats.notes.append(
+                f"The history of edits cannot be read ({refused.message}), so what was submitted lately is read again. "
+                "It is open to accounts that may manage the project; without such a one, set `edits: reread`."
+            )
+            return None
+        wanted = sorted(edits.changed - edits.deleted)
+        pages = [page for query in queries(wanted) for page in self._submissions(uid, query)]
+        missing = set(wanted) - {root_of(submission) for page in pages for submission in page}
+        if missing:
+            self.stats.notes.append(
+                f"{len(missing)} submissions that the history names were not found, so what was submitted lately is "
+                "read again."
+            )
+            return None
+        return pages
 
     def _submissions(
-        self, uid: str, times: Mapping[str, str], fields: list[str] | None = None, after: int | None = None
+        self, uid: str, where: Mapping[str, Any], fields: list[str] | None = None, after: int | None = None
     ) -> Iterator[list[Json]]:
         """Pages of submissions by rising `_id`, `after` one; ends when the server counts no more than it sent."""
         last = after
         while True:
-            query: dict[str, Any] = {}
-            if last is not None:
-                query["_id"] = {"$gt": last}
-            if times:
-                query["_submission_time"] = dict(times)
+            query: dict[str, Any] = {} if last is None else {"_id": {"$gt": last}}
+            query |= where
             params = {"limit": str(self._config.page_size), "sort": '{"_id":1}'}
             if query:
                 params["query"] = json.dumps(query, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""SurveyCTO (API v2, wide JSON) as a source: a form is a resource, named in the manifest since the API lists none.
+"""SurveyCTO (API v2, wide JSON) as a source: a form is a resource.
 
 A form's data comes in one answer of any size, which is kept on disk while it is read twice: for its columns, then for
 its rows. `date=` gives what was complete at that second or later; with `date=0` the server gives everything, but to
@@ -7,11 +7,8 @@ one caller in 300 seconds. It serves one request at a time, so all processes tog
 
 from __future__ import annotations
 
-import base64
-import tempfile
-import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -35,7 +32,7 @@ from datasense_assets.connectors.base import (
 )
 from datasense_assets.connectors.config import SurveyctoConfig
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, CredentialRefused, ResourceGone
-from datasense_assets.connectors.http import HttpClient, header_value, shown
+from datasense_assets.connectors.http import HttpClient, basic_authorization, shown
 from datasense_assets.connectors.personal import looks_personal
 from datasense_assets.connectors.surveycto_answer import newest_last, ordered_keys, read_rows
 from datasense_assets.connectors.surveycto_repeats import Layout, find_layout
@@ -47,6 +44,12 @@ from datasense_assets.connectors.surveycto_rows import (
     flatten,
     row_key,
     server_text,
+)
+from datasense_assets.connectors.surveycto_server import (
+    ONE_AT_A_TIME,
+    one_at_a_time,
+    refusals,
+    temporary_file,
 )
 
 ROWS_A_PAGE = 1000
@@ -68,7 +71,6 @@ OWN_COLUMNS = {
     KEY: ColumnInfo(KEY, "Submission key", ColumnType.TEXT),
 }
 _PERSONAL = frozenset({"deviceid", "subscriberid", "simid", "devicephonenum", "username", "text_audit"})
-_BUSY: dict[str, threading.Lock] = {}
 
 
 class SurveyctoConnector:
@@ -90,17 +92,17 @@ class SurveyctoConnector:
         self._config = SurveyctoConfig.model_validate(dict(config))
         self._policy = policy
         self._budget = budget
-        self._client = HttpClient(policy, self.stats, authorization=_authorization(credentials), budget=budget)
+        self._client = HttpClient(policy, self.stats, authorization=basic_authorization(credentials), budget=budget)
         private_key = credentials.get("private_key")
         self._files = None if private_key is None else {"private_key": private_key.encode()}
         self._described: dict[str, list[TableInfo]] = {}
 
     @classmethod
     def quotas(cls, config: Mapping[str, Any], credentials: Mapping[str, str]) -> tuple[Quota, ...]:  # noqa: ARG003
-        """One request at a time a server, whoever asks; it names a pause for all of them too."""
-        return (Quota("surveycto.server", one_at_a_time=True),)
+        """One request at a time a server, whoever asks, for forms or for datasets."""
+        return (ONE_AT_A_TIME,)
 
-    def test(self) -> str:
+    def check(self) -> str:
         """Ask for a form that cannot be, first without the credential, then with it; one sentence.
 
         Raises:
@@ -109,7 +111,7 @@ class SurveyctoConnector:
         """
         stranger = HttpClient(self._policy, self.stats, budget=self._budget)
         try:
-            with self._file() as file, self._one_at_a_time():
+            with self._file() as file, self._turn():
                 stranger.download(self._url(_NO_FORM), file, params=self._since(datetime.now(UTC)))
         except (CredentialRefused, AccessForbidden):
             pass
@@ -127,11 +129,31 @@ class SurveyctoConnector:
         return f"{shown(self._config.server)} accepts the user name and the password."
 
     def discover(self) -> list[TableInfo]:
-        """Always raise `BadConfig`: the API does not list a server's forms."""
-        raise BadConfig(
-            f"{shown(self._config.server)} cannot be asked which forms it has: SurveyCTO's API lists none.",
-            advice="Name them under `tables` in the manifest: {slug: households, resource: the form's id}.",
-        )
+        """Tables of every form that this user may download, by id; one or two requests a form.
+
+        Raises:
+            BadConfig: the server does not list its forms; they have to be named.
+            SourceError: as the server says.
+
+        """
+        url = f"{self._config.server}/api/v2/forms/ids"
+        try:
+            with refusals(self._config.server, "list of forms", ""), self._turn():
+                answer = self._client.get_json(url)
+        except ResourceGone:
+            answer = None
+        found = answer.get("formIds") if isinstance(answer, dict) else answer
+        if not isinstance(found, list):
+            raise BadConfig(
+                f"{shown(self._config.server)} does not say which forms it has.",
+                advice="Name them under `tables` in the manifest: {slug: households, resource: the form's id}.",
+            )
+        tables: list[TableInfo] = []
+        for form in sorted(str(each) for each in found):
+            # a form may be listed to somebody who may not download its data
+            with suppress(ResourceGone, AccessForbidden):
+                tables += self.describe(form)
+        return tables
 
     def describe(self, resource: str) -> list[TableInfo]:
         """The form's table and its repeat groups', as far as a cheap request shows them.
@@ -218,45 +240,20 @@ class SurveyctoConnector:
         return params
 
     def _download(self, form: str, start: datetime | None, file: Path, head: int | None = None) -> None:
-        with self._named(form), self._one_at_a_time():
+        with self._named(form), self._turn():
             self._client.download(self._url(form), file, params=self._since(start), files=self._files, head=head)
 
-    @contextmanager
-    def _one_at_a_time(self) -> Iterator[None]:
-        if self._budget is not None:  # which sees to it for all processes
-            yield
-            return
-        with _BUSY.setdefault(self._config.server, threading.Lock()):
-            yield
+    def _turn(self) -> Any:
+        return one_at_a_time(self._config.server, self._budget)
 
-    @contextmanager
-    def _named(self, form: str) -> Iterator[None]:
+    def _named(self, form: str) -> Any:
         """Say what a refusal means here."""
-        server = shown(self._config.server)
-        try:
-            yield
-        except ResourceGone:
-            raise ResourceGone(
-                f"The form {form} is not on {server}.",
-                advice="Check `resource`: it is the form's id, as on SurveyCTO's Design tab, not its title.",
-            ) from None
-        except CredentialRefused as refused:
-            raise CredentialRefused(
-                refused.message, advice="Check that user name and password still log in to SurveyCTO's console."
-            ) from None
-        except AccessForbidden as refused:
-            raise AccessForbidden(
-                refused.message,
-                advice="In SurveyCTO, give this user a role that allows server API access and may download the data.",
-            ) from None
+        advice = "Check `resource`: it is the form's id, as on SurveyCTO's Design tab, not its title."
+        return refusals(self._config.server, f"form {form}", advice)
 
-    @contextmanager
-    def _file(self) -> Iterator[Path]:
+    def _file(self) -> Any:
         """A file for one answer, gone when it has been read."""
-        if self._policy.scratch is not None:
-            self._policy.scratch.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="surveycto-", dir=self._policy.scratch) as folder:
-            yield Path(folder) / "answer.json"
+        return temporary_file(self._policy, "answer.json")
 
     def _note_missing_fields(self, keys: list[str]) -> None:
         if keys and not set(keys) - OWN_COLUMNS.keys() and self._files is None:
@@ -276,11 +273,6 @@ class SurveyctoConnector:
 
     def _where(self, form: str) -> str:
         return shown(self._url(form))
-
-
-def _authorization(credentials: Mapping[str, str]) -> str:
-    pair = f"{credentials['username'].strip()}:{credentials['password'].strip()}"
-    return header_value("Basic", base64.b64encode(pair.encode()).decode())
 
 
 def _wanted(rows: Iterator[Any], window: Window | None, rejected: list[Rejected]) -> Iterator[Json]:

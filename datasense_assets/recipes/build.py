@@ -101,7 +101,7 @@ def build_recipe(
     specs = tuple(ColumnSpec(name, postgres_type(dtype)) for name, dtype in compiled.schema.items())
     definition = definition_hash(compiled, recipe, specs, limits.timezone, today)
     key = None if versions is None else build_key(definition, versions, compiled.clock, today)
-    maker = Maker(connection, org_schema, recipe, compiled, specs, limits)
+    maker = Maker(connection, org_schema, recipe, compiled, specs, limits, tuple(inputs.values()))
     stands = last if last is not None and not force and maker.is_there() else None
     if stands is not None and key is not None and stands.build_key == key:
         made = Made(rows=stands.row_count or 0, content=stands.content_hash, unchanged=True)

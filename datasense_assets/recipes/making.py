@@ -10,7 +10,9 @@ import psycopg
 from datasense_assets.recipes.compiling.compile import Compiled
 from datasense_assets.recipes.compiling.keeping import LOADED_AT, ROW_ID
 from datasense_assets.recipes.compiling.stored import DELETED_AT
+from datasense_assets.recipes.preview import reason
 from datasense_assets.recipes.recipe import Recipe
+from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.recipes.versions import columns_hash, content_hash, short_hash
 from datasense_assets.warehouse.columns import ColumnSpec, IndexSpec, full_name
 from datasense_assets.warehouse.errors import WarehouseError
@@ -46,6 +48,7 @@ class Maker:
     compiled: Compiled
     columns: tuple[ColumnSpec, ...]
     limits: SessionLimits
+    inputs: tuple[TableRef, ...]
 
     def is_there(self) -> bool:
         """Whether the table has the columns that the recipe gives it; somebody may have dropped or altered it."""
@@ -76,7 +79,7 @@ class Maker:
                 advice="Let it read less (filter earlier), or raise the limit.",
             ) from None
         except (psycopg.DataError, psycopg.ProgrammingError) as error:
-            raise _failed(self.recipe, error) from error
+            raise _failed(self.recipe, error, reason(error, self.inputs)) from None
         made.lost = lost
         return made
 
@@ -159,9 +162,8 @@ class Maker:
         return dict(lost)
 
 
-def _failed(recipe: Recipe, error: psycopg.Error) -> BuildFailed:
-    reason = (error.diag.message_primary or str(error)).strip()
-    if "cannot be read as" in reason:
+def _failed(recipe: Recipe, error: psycopg.Error, said: str) -> BuildFailed:
+    if "cannot be read as" in said:
         advice = "Mend the value at its source, replace it before the cast, or set on_error to null."
     elif isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
         advice = "An input has changed since the recipe was compiled; build it again."
@@ -169,4 +171,4 @@ def _failed(recipe: Recipe, error: psycopg.Error) -> BuildFailed:
         advice = "A number is too large for its type; cast the columns it is made of to number first."
     else:
         advice = "Look at the recipe's preview step by step to see where it happens."
-    return BuildFailed(f"{recipe.name} was not built, its old table stays: {reason}.", advice=advice)
+    return BuildFailed(f"{recipe.name} was not built, its old table stays: {said}.", advice=advice)

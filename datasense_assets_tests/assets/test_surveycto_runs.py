@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from datasense_assets_tests.assets.conftest import Yard
-from datasense_assets_tests.stand_ins.surveycto import PASSWORD, USER, Form, StandIn, serve
+from datasense_assets_tests.stand_ins.surveycto import PASSWORD, USER, Dataset, Form, StandIn, serve
 
 START = datetime(2026, 1, 10, 20, 0, 0, tzinfo=UTC)  # 01:30 of the 11th in Asia/Kolkata
 PATH = "clean_water/survey"
@@ -98,3 +98,28 @@ def test_a_refused_password_is_tried_once_and_says_what_to_do(
     assert "user name and password" in done.failures[0]
     assert "wrong-and-secret" not in str(done.failures)
     assert len(server.requests) == 1
+
+
+def test_datasets_are_found_and_mirrored(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    towns = Dataset("towns", ["code", "name"], [["1", "Amla"], ["2", "Betul"]], unique="code")
+    with serve([], [towns]) as server:
+        monkeypatch.setenv("SCTO_USER", USER)
+        monkeypatch.setenv("SCTO_PASS", PASSWORD)
+        yard.apply(
+            {
+                "slug": "lists",
+                "connector": "surveycto_datasets",
+                "config": {"server": server.url},
+                "credentials": {"username": {"env": "SCTO_USER"}, "password": {"env": "SCTO_PASS"}},
+            }
+        )
+        found = yard.run("clean_water/lists")
+        assert found.success, found.failures
+        for rows in ([["1", "Amla"], ["2", "Betul"]], [["2", "Betul city"]]):
+            towns.rows[:] = rows
+            done = yard.run("clean_water/lists", partition=today())
+            assert done.success, done.failures
+            loaded = yard.rows("SELECT code, name FROM org_clean_water.lists__towns ORDER BY 1")
+            assert loaded == [(int(code), name) for code, name in rows]
+        again = yard.run("clean_water/lists", partition=today())
+        assert {metadata["rows_loaded"] for metadata in again.materialized.values()} == {0}

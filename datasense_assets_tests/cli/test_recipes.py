@@ -100,6 +100,16 @@ def test_a_step_shows_the_recipe_as_far_as_it(loaded: CommandLine) -> None:
     name = f"{loaded.org}/named"
     assert "people" in loaded("preview", name, "--step", 0, "--json").document["columns"]
     assert loaded("preview", name, "--step", 1, "--json").document["rows"][0]["town"] == "AJMER"
+    document = loaded("preview", name, "--step", 2, "--sample", 2, "--json").document
+    assert (document["sampled"], document["sample"], len(document["rows"])) == (True, 2, 2)
+    assert [(each["label"], each["rows"]) for each in document["steps"]] == [
+        ("Input towns", 2),
+        ("Step 1 (formula)", 2),
+        ("Step 2 (select)", 2),
+    ]
+    shown = loaded("preview", name, "--sample", 2)
+    assert "Step 3 (sort)" in shown.out
+    assert "first 2 rows of the first input only" in shown.words
     assert "3 steps" in loaded("preview", name, "--step", 9, code=1).words
 
 

@@ -83,7 +83,7 @@ def test_a_user_and_password_go_as_basic_auth(web: Web, local_policy: NetworkPol
     open_connector("csv", {"url": url}, {"username": "u", "password": "p"}, local_policy).discover()
     assert web.seen[0].headers["authorization"] == "Basic dTpw"
     with pytest.raises(CredentialRefused):
-        open_connector("csv", {"url": web.on("/b.csv", Answer(status=401))}, {}, local_policy).test()
+        open_connector("csv", {"url": web.on("/b.csv", Answer(status=401))}, {}, local_policy).check()
 
 
 def test_fingerprint_of_a_local_file_changes_with_it(csv_of: CsvOpener) -> None:
@@ -103,7 +103,7 @@ def test_each_csv_of_a_zip_is_a_table(csv_of: CsvOpener) -> None:
     ]
     assert rows(connector, "stops.txt") == [{"id": "1", "n": "x", ROW_ID: "1"}]
     assert rows(connector, "sub/routes.csv") == [{"r": "7", ROW_ID: "1"}]
-    assert "2 CSV files" in connector.test()
+    assert "2 CSV files" in connector.check()
 
 
 def test_one_member_chooses_itself_and_several_are_listed(csv_of: CsvOpener) -> None:

@@ -97,7 +97,7 @@ def test_every_tab_and_named_range_is_a_table_and_charts_and_empty_tabs_are_not(
     assert columns(connector, "Budget") == {"b": ["2", "4"], ROW_ID: ["2", "3"]}
     assert columns(connector, "range:Visits")["c"] == ["x"]
     assert columns(connector, "gid=6")["c"] == ["x"]
-    assert connector.test() == (
+    assert connector.check() == (
         "The spreadsheet 'Field book' can be read by reader@project.iam.gserviceaccount.com: 3 tabs and 3 named ranges."
     )
 
@@ -343,7 +343,7 @@ def test_a_window_is_refused(book: Book, connect: Opener) -> None:
 def test_a_sheet_that_is_not_shared_names_the_account_to_share_it_with(book: Book, connect: Opener) -> None:
     book.shared.clear()
     with pytest.raises(AccessForbidden) as caught:
-        connect().test()
+        connect().check()
     assert (
         caught.value.advice == "Share the spreadsheet with reader@project.iam.gserviceaccount.com (Viewer is enough)."
     )
@@ -351,19 +351,19 @@ def test_a_sheet_that_is_not_shared_names_the_account_to_share_it_with(book: Boo
 
 def test_what_google_refuses_is_said_in_plain_words(book: Book, google: Google, connect: Opener) -> None:
     with pytest.raises(ResourceGone, match="The spreadsheet nowhere is not there"):
-        connect(spreadsheet="nowhere").test()
+        connect(spreadsheet="nowhere").check()
     google.fail(Fault("/v4/", 403, DISABLED_BODY))
     with pytest.raises(AccessForbidden, match="API is not enabled"):
-        connect().test()
+        connect().check()
     google.fail(Fault("/v4/", 401, "{}"))
     with pytest.raises(CredentialRefused, match="refused the token of reader@"):
-        connect().test()
+        connect().check()
     book.is_office_file = True
     with pytest.raises(BadConfig, match="Excel file kept in Drive"):
-        connect().test()
+        connect().check()
     book.is_office_file = False
     connector = connect()
-    connector.test()
+    connector.check()
     book.tabs[0].title = "Renamed meanwhile"
     with pytest.raises(ResourceGone, match="lost a tab or range"):
         connector.describe("Visits")
@@ -373,21 +373,21 @@ def test_a_used_up_quota_is_waited_for_and_then_left_to_the_run(
     google: Google, connect: Opener, pauses: list[float]
 ) -> None:
     google.fail(Fault("/v4/", 429, QUOTA_BODY, times=2))
-    assert "can be read" in connect().test()
+    assert "can be read" in connect().check()
     assert len(pauses) == 2
     google.fail(Fault("/v4/", 429, QUOTA_BODY, times=4))
     with pytest.raises(Throttled) as caught:
-        connect().test()
+        connect().check()
     assert caught.value.retry_after == 60.0
 
 
 def test_a_refused_key_is_said_without_any_part_of_it(google: Google, connect: Opener) -> None:
     with pytest.raises(CredentialRefused, match=r"refused the key of reader@.*invalid_grant") as caught:
-        connect(Account(ME.email).key(google.url)).test()
+        connect(Account(ME.email).key(google.url)).check()
     assert "eyJ" not in str(caught.value)
     google.fail(Fault("/token", 400, json.dumps({"error": "bad $sent"})))
     with pytest.raises(CredentialRefused, match=r"bad \*\*\*") as caught:
-        connect().test()
+        connect().check()
     assert "eyJ" not in str(caught.value)
 
 
@@ -415,20 +415,20 @@ def test_a_tokens_address_may_lead_nowhere_private_and_nowhere_else(
     settings = {"spreadsheet": BOOK, "api_base_url": google.url}
     connector = open_connector("google_sheets", settings, {"service_account": ME.key(google.url)}, NetworkPolicy())
     with pytest.raises(BadConfig, match="private network"):
-        connector.test()
+        connector.check()
     connector.close()
     google.fail(Fault("/token", 307, headers={"Location": f"{google.url}/elsewhere"}))
     with pytest.raises(BadConfig, match="redirects a login"):
-        connect().test()
+        connect().check()
     google.fail(Fault("/token", 503, times=4))
     with pytest.raises(Unavailable):
-        connect().test()
+        connect().check()
     assert [seen.path for seen in google.seen] == ["/token"] * 5
 
 
 def test_no_token_is_in_any_failure(google: Google, connect: Opener) -> None:
     connector = connect()
-    connector.test()
+    connector.check()
     (token,) = google.tokens
     google.fail(Fault("/v4/", 400, json.dumps({"error": {"message": f"bad {token}"}})))
     with pytest.raises(BadConfig) as caught:
@@ -445,7 +445,7 @@ def test_a_token_is_renewed_before_it_runs_out(
 
     monkeypatch.setattr(google_account, "_MARGIN", 3600)
     connector = connect()
-    connector.test()
+    connector.check()
     with pytest.raises(BadData, match="is empty"):
         connector.describe("Visits")
     assert len(google.tokens) == 2
@@ -471,7 +471,7 @@ def test_a_config_that_cannot_work_is_refused(config: dict[str, Any], words: str
 
 def test_the_spreadsheets_whole_address_may_be_given(connect: Opener) -> None:
     address = f"https://docs.google.com/spreadsheets/d/{BOOK}/edit?gid=0#gid=0"
-    assert "can be read" in connect(spreadsheet=address).test()
+    assert "can be read" in connect(spreadsheet=address).check()
 
 
 @given(st.integers(0, 18_277))

@@ -157,7 +157,7 @@ def test_drafts_and_encrypted_forms_are_not_tables_but_are_told(local_policy: Ne
     with serve([draft, secret, form], token=TOKEN) as server:
         connector = connect(server.url + "/", local_policy)
         assert {t.resource for t in connector.discover()} == {"aVisits"}
-        assert "2 deployed forms, 1 of them encrypted" in connector.test()
+        assert "2 deployed forms, 1 of them encrypted" in connector.check()
         with pytest.raises(BadConfig, match="encrypted"):
             connector.describe("aS")
 
@@ -165,7 +165,7 @@ def test_drafts_and_encrypted_forms_are_not_tables_but_are_told(local_policy: Ne
 def test_many_forms_are_all_listed(local_policy: NetworkPolicy) -> None:
     forms = [Form(f"a{i}", f"F{i}", {"survey": []}) for i in range(230)]
     with serve(forms, token=TOKEN) as server:
-        assert "230 deployed forms" in connect(server.url, local_policy).test()
+        assert "230 deployed forms" in connect(server.url, local_policy).check()
         assert server.count_requests() == 3
 
 
@@ -319,7 +319,7 @@ def test_a_server_that_ignores_the_query_does_not_loop_for_ever(web: Web, local_
 def test_a_refused_token_is_a_matter_for_a_person(kobo: StandIn, connector: KoboConnector) -> None:
     kobo.fail(kobo_faults.unauthorized())
     with pytest.raises(CredentialRefused, match="Invalid token") as caught:
-        connector.test()
+        connector.check()
     assert caught.value.permanent
     assert TOKEN not in repr(caught.value)
 
@@ -364,11 +364,11 @@ def test_a_slow_server_is_unavailable(kobo: StandIn, pauses: list[float]) -> Non
     slow = connect(kobo.url, NetworkPolicy(allow_private_addresses=True, timeout=0.1))
     kobo.fail(kobo_faults.slow(0.4, times=9))
     with pytest.raises(Unavailable, match="silent"):
-        slow.test()
+        slow.check()
 
 
 @pytest.mark.parametrize("body", [b"[]", b'{"results": 5}', b"<!doctype html><body>Welcome</body>"])
 def test_another_server_at_the_address_is_told(web: Web, local_policy: NetworkPolicy, body: bytes) -> None:
     web.on("/api/v2/assets/", Answer(body))
     with pytest.raises(BadConfig, match=r"does not answer like KoboToolbox|web page"):
-        connect(web.url, local_policy).test()
+        connect(web.url, local_policy).check()

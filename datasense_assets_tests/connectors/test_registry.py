@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from datasense_assets.connectors import HISTORY_KINDS, KINDS, NetworkPolicy, open_connector, validate_config
+from datasense_assets.connectors import NetworkPolicy, has_history, kinds, open_connector, registry, validate_config
 from datasense_assets.connectors.errors import BadConfig
 
 KOBO = {"base_url": "https://kf.kobotoolbox.org"}
@@ -17,7 +17,8 @@ def test_an_unknown_kind_is_a_problem_that_lists_the_known_ones() -> None:
     (problem,) = validate_config("kobbo", {}, set())
     assert problem.path == "connector"
     assert "kobbo" in problem.message
-    assert problem.fix == "Did you mean kobo? Known connectors: csv, file, google_sheets, kobo, surveycto."
+    known = "csv, file, google_sheets, kobo, odk_central, surveycto, surveycto_datasets"
+    assert problem.fix == f"Did you mean kobo? Known connectors: {known}."
     with pytest.raises(BadConfig, match="kobbo"):
         open_connector("kobbo", {}, {}, NetworkPolicy())
 
@@ -28,6 +29,7 @@ def test_an_unknown_kind_is_a_problem_that_lists_the_known_ones() -> None:
         ("kobo", KOBO, {"token"}),
         ("kobo", {"base_url": "http://10.0.0.5:8000/kobo/", "lag_seconds": 0}, {"token"}),
         ("csv", {"url": "data/villages.csv"}, set()),
+        ("odk_central", {"base_url": "https://x.org", "project": 3}, {"username", "password"}),
         ("surveycto", {"server": "https://example.surveycto.com"}, {"username", "password"}),
         ("csv", {"url": "https://x.org/a.zip", "member": "a.csv", "encoding": "cp1252", "delimiter": "tab"}, {"token"}),
         ("csv", {"url": "https://x.org/a.csv", "key": ["id"], "header_row": 3}, {"username", "password"}),
@@ -73,12 +75,12 @@ def test_half_a_pair_of_credentials_is_refused() -> None:
     assert problem.path == "credentials.password"
 
 
-def test_kinds_with_history_are_those_whose_connectors_say_so() -> None:
-    import importlib
-
-    for kind, target in KINDS.items():
-        module, _, name = target.partition(":")
-        assert getattr(importlib.import_module(module), name).has_history == (kind in HISTORY_KINDS)
+def test_the_built_in_classes_are_what_the_registry_says_of_them() -> None:
+    for kind in kinds():
+        found = registry.connector_class(kind)
+        assert found.kind == kind
+        assert found.has_history == has_history(kind)
+        assert [name for name in registry.CONTRACT if name != "Config" and not hasattr(found, name)] == []
 
 
 def test_importing_and_validating_loads_no_heavy_library() -> None:

@@ -79,22 +79,22 @@ def test_what_does_not_mend_is_said(bucket: S3StandIn, monkeypatch: pytest.Monke
         rows(opened(bucket, "s3://data/big.csv"))
     bucket.cut, bucket.slow = 0, 100
     with pytest.raises(Throttled, match="asks to wait"):
-        opened(bucket, "s3://data/in/").test()
+        opened(bucket, "s3://data/in/").check()
 
 
 def test_refusals_say_what_helps_and_show_no_secret(bucket: S3StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     with pytest.raises(AccessForbidden, match="without a credential") as caught:  # this machine's own are not used
-        opened(bucket, "s3://data/big.csv", {}).test()
+        opened(bucket, "s3://data/big.csv", {}).check()
     wrong = {"access_key_id": "AKIAWRONG", "secret_access_key": "wr0ng"}
     for url in ("s3://data/big.csv", "s3://data/in/"):
         with pytest.raises(Exception, match="credential") as caught:
-            opened(bucket, url, wrong).test()
+            opened(bucket, url, wrong).check()
         assert "wr0ng" not in str(caught.value) + repr(caught.value.__cause__)
     for url in ("s3://data/none.csv", "s3://nobucket/a.csv", "s3://data/in/*.parquet"):
         with pytest.raises(ResourceGone):
-            opened(bucket, url).test()
+            opened(bucket, url).check()
     bucket.public = True
     assert len(rows(opened(bucket, "s3://data/big.csv", {}))) == 999
 
@@ -102,7 +102,7 @@ def test_refusals_say_what_helps_and_show_no_secret(bucket: S3StandIn, monkeypat
 def test_a_private_address_is_not_connected_to(bucket: S3StandIn) -> None:
     bucket.requests.clear()
     with pytest.raises(BadConfig, match="private network"):
-        opened(bucket, "s3://data/big.csv", allow_private_addresses=False).test()
+        opened(bucket, "s3://data/big.csv", allow_private_addresses=False).check()
     assert bucket.requests == []
 
 

@@ -322,10 +322,18 @@ def test_only_a_whole_moment_is_read_as_one(text: str, iso: str | None) -> None:
 # --- what there is
 
 
-def test_forms_must_be_named_in_the_manifest(opened: Opener, server: StandIn) -> None:
+def test_forms_are_listed_where_the_server_lists_them_and_named_in_the_manifest_where_not(
+    opened: Opener, server: StandIn, form: Form
+) -> None:
+    form.add({"members": [{"name": "A"}]}, at=datetime.now(UTC) - timedelta(hours=1))
+    assert [(t.resource, t.path) for t in opened(server.url).discover()] == [
+        ("households", ()),
+        ("households", ("members",)),
+    ]
+    assert not [r for r in server.requests if r.query.get("date") == "0"]
+    server.lists = False
     with pytest.raises(BadConfig, match="under `tables` in the manifest"):
         opened(server.url).discover()
-    assert server.requests == []
 
 
 def test_a_form_is_described_by_what_came_in_lately_without_a_full_pull(
@@ -365,12 +373,12 @@ def test_a_description_reads_the_first_megabyte_alone(opened: Opener, web: Web) 
 
 
 def test_the_credential_is_tried_without_reading_a_form(opened: Opener, server: StandIn, web: Web) -> None:
-    assert "accepts the user name" in opened(server.url).test()
+    assert "accepts the user name" in opened(server.url).check()
     assert [request.status for request in server.requests] == [401, 404]
     with pytest.raises(CredentialRefused):
-        opened(server.url, password="wrong").test()
+        opened(server.url, password="wrong").check()
     with pytest.raises(BadConfig, match="does not answer like SurveyCTO"):
-        opened(web.url).test()
+        opened(web.url).check()
 
 
 # --- how it fails

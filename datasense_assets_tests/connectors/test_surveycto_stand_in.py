@@ -10,7 +10,7 @@ import pysurveycto
 import pytest
 import requests
 
-from datasense_assets_tests.stand_ins.surveycto import PASSWORD, USER, Form, StandIn, serve
+from datasense_assets_tests.stand_ins.surveycto import PASSWORD, USER, Dataset, Form, StandIn, serve
 
 START = datetime(2026, 3, 9, 8, 5, 0, tzinfo=UTC)
 HOST = "https://standin.surveycto.com"
@@ -124,3 +124,9 @@ def test_the_client_is_refused_as_by_the_real_one(
             else:
                 client.get_form_data("no_such_form", format="json")
         assert caught.value.response.status_code == status
+
+
+def test_the_client_downloads_a_server_dataset(client: Any, led_to: Any) -> None:
+    with serve([], [Dataset("cases", ["id", "label"], [["1", "a, b"]])]) as server:
+        led_to(server)
+        assert client.get_server_dataset("cases").splitlines() == ["id,label", '1,"a, b"']

@@ -83,7 +83,7 @@ class FakeConnector:
         self.source = source
         self.stats = ReadStats()
 
-    def test(self) -> str:
+    def check(self) -> str:
         return "Works."
 
     def discover(self) -> list[TableInfo]:

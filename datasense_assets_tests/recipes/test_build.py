@@ -25,6 +25,7 @@ from datasense_assets.recipes import Recipe, RecipeErrors, compile_recipe
 from datasense_assets.recipes.build import BuildFailed, build_recipe
 from datasense_assets.recipes.inputs import input_table_refs
 from datasense_assets.recipes.preview import MASK, preview_step
+from datasense_assets.warehouse.errors import WarehouseError
 from datasense_assets.warehouse.reading import table_columns
 from datasense_assets.warehouse.swap import LimitExceeded, SessionLimits
 
@@ -160,7 +161,7 @@ def test_personal_values_are_masked_in_previews_wherever_they_went(warehouse: ps
 def test_a_value_that_must_not_be_lost_fails_the_build_and_keeps_the_table(warehouse: psycopg.Connection) -> None:
     build(warehouse, recipe_data("strict", STEPS))
     strict = [{"op": "cast", "columns": [{"column": "visits", "to": "integer", "on_error": "fail"}]}, *STEPS[1:]]
-    with pytest.raises(BuildFailed, match="column 'visits' cannot be read as integer: many"):
+    with pytest.raises(BuildFailed, match="column 'visits' cannot be read as integer"):
         build(warehouse, recipe_data("strict", strict))
     assert rows_of(warehouse, "strict") == [("n", 3), ("s", 4)]
 
@@ -234,7 +235,7 @@ def test_preview_of_each_step_writes_nothing_and_masks(warehouse: psycopg.Connec
     recipe = Recipe.parse(recipe_data("p", [*STEPS, {"op": "select", "columns": ["nowhere"]}]))
     refs = input_table_refs(recipe, organization(), warehouse)
     start = preview_step(warehouse, recipe, refs, step=0, rows=2)
-    assert (len(start.rows), start.rows[0][1], start.sampled) == (2, MASK, True)
+    assert (len(start.rows), start.rows[0][1], start.sampled) == (2, MASK, False)
     assert sorted(preview_step(warehouse, recipe, refs, step=2).rows) == [("n", 3), ("s", 4)]
     assert len(preview_step(warehouse, recipe, refs, step=1, sample=1).rows) == 1
     with pytest.raises(RecipeErrors):
@@ -242,6 +243,62 @@ def test_preview_of_each_step_writes_nothing_and_masks(warehouse: psycopg.Connec
     with pytest.raises(ValueError, match="there is no step 4"):
         preview_step(warehouse, recipe, refs, step=4)
     assert table_columns(warehouse, "org_clean_water", "p") == []
+
+
+def test_a_preview_counts_rows_nulls_and_lost_values_step_by_step(warehouse: psycopg.Connection) -> None:
+    recipe = Recipe.parse(
+        recipe_data(
+            "p",
+            [
+                *STEPS[:1],
+                {"op": "filter", "where": {"column": "patient", "operator": "is_not_null"}},
+                {"op": "cast", "columns": [{"column": "patient", "to": "number"}]},
+                *STEPS[1:],
+            ],
+        )
+    )
+    refs = input_table_refs(recipe, organization(), warehouse)
+    found = preview_step(warehouse, recipe, refs, figures=True)
+    told = [(each.label, each.rows, (each.nulls or {}).get("visits"), each.lost) for each in found.steps]
+    assert told == [
+        ("Input visits", 3, 0, {}),
+        ("Step 1 (cast)", 3, 1, {"visits": 1}),
+        ("Step 2 (filter)", 2, 1, {}),
+        ("Step 3 (cast)", 2, 1, {"patient": 2}),
+        ("Step 4 (aggregate)", 1, 0, {}),
+    ]
+    assert not found.sampled
+    part = preview_step(warehouse, recipe, refs, figures=True, sample=2, step=1)
+    assert (part.sampled, [each.rows for each in part.steps]) == (True, [2, 2])
+    assert not preview_step(warehouse, recipe, refs, sample=3).sampled
+
+
+def test_figures_that_take_too_long_are_left_out_and_the_rows_are_shown(warehouse: psycopg.Connection) -> None:
+    warehouse.execute(
+        "INSERT INTO org_clean_water.health_forms__visits SELECT 'n', 'x', '1' FROM generate_series(1, 6000)"
+    )
+    on = [{"left": "district", "right": "district"}]
+    steps = [{"op": "select", "columns": ["district"]}, {"op": "join", "with": "visits", "how": "inner", "on": on}]
+    recipe = Recipe.parse(recipe_data("slow", steps))
+    refs = input_table_refs(recipe, organization(), warehouse)
+    found = preview_step(warehouse, recipe, refs, rows=3, figures=True, limits=SessionLimits(statement_timeout=1.0))
+    assert len(found.rows) == 3
+    assert [each.rows for each in found.steps] == [6003, 6003, None]
+
+
+def test_a_personal_value_that_stands_in_the_way_is_not_told(warehouse: psycopg.Connection) -> None:
+    steps = [{"op": "cast", "columns": [{"column": "patient", "to": "integer", "on_error": "fail"}]}]
+    recipe = Recipe.parse(recipe_data("strict", steps))
+    refs = input_table_refs(recipe, organization(), warehouse)
+    for look in (
+        lambda: preview_step(warehouse, recipe, refs),
+        lambda: build_recipe(warehouse, "org_clean_water", recipe, refs),
+    ):
+        with pytest.raises(WarehouseError) as caught:
+            look()
+        assert "'patient' cannot be read as integer" in str(caught.value)
+        assert "Asha" not in str(caught.value)
+        assert caught.value.__cause__ is None
 
 
 def test_a_preview_that_takes_too_long_is_cut_off_and_leaves_no_limit_behind(warehouse: psycopg.Connection) -> None:

@@ -13,7 +13,9 @@ request runs, 412 for a user without API access, and answers of an encrypted for
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
+import io
 import json
 import re
 import threading
@@ -72,6 +74,31 @@ class Form:
         return rows
 
 
+@dataclass
+class Dataset:
+    """A server dataset: `fields` and rows of texts; `unique` is the field that names a row, where there is one."""
+
+    id: str
+    fields: list[str]
+    rows: list[list[str]]
+    unique: str | None = None
+    status: str = "READY"
+
+    def described(self) -> dict[str, Any]:
+        return {
+            "id": self.id, "title": self.id.replace("_", " ").title(), "discriminator": "DATA", "status": self.status,
+            "totalRecords": len(self.rows), "fieldNames": ",".join(self.fields), "groupId": 1, "version": 1,
+            "createdOn": "2026-01-05T08:00:00.000Z", "modifiedOn": "2026-01-05T08:00:00.000Z",
+            "allowOfflineUpdates": False, "uniqueRecordField": self.unique, "idFormatOptions": {},
+        }  # fmt: skip
+
+    def csv(self) -> bytes:
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerows([self.fields, *self.rows])
+        return out.getvalue().encode()
+
+
 def written(moment: datetime) -> str:
     """`Oct 5, 2015 6:26:24 PM`, in UTC."""
     return re.sub(r"\b0(\d)(, |:\d\d:\d\d )", r"\1\2", moment.astimezone(UTC).strftime(_FORMAT))
@@ -113,8 +140,12 @@ class Reply:
 class StandIn:
     """A running server: where it is, what it was asked, what it shall answer wrong, how slow it is."""
 
-    def __init__(self, forms: Sequence[Form], *, digest_only: bool, api_access: bool) -> None:
+    def __init__(
+        self, forms: Sequence[Form], datasets: Sequence[Dataset], *, digest_only: bool, api_access: bool
+    ) -> None:
         self.forms = {form.id: form for form in forms}
+        self.datasets = {dataset.id: dataset for dataset in datasets}
+        self.lists = True  # older servers list neither forms nor datasets, and do not describe a dataset
         self.digest_only, self.api_access = digest_only, api_access
         self.requests: list[Request] = []
         self.slow = 0.0
@@ -166,16 +197,36 @@ class StandIn:
             return Reply(200, b"")
         if not self.api_access:
             return _error(412, "The user has no access to the API")
-        found = re.fullmatch(r"/api/v(1|2)/forms/data/wide/json/([^/]+)", path)
-        if found is None or method not in ("GET", "POST"):
-            return _error(404, "Not found")
         if not self._busy.acquire(blocking=False):
             return _error(409, "Another request is being processed")
         try:
             threading.Event().wait(self.slow)
-            return self._data(int(found[1]), found[2], query, _private_key(headers, body))
+            found = re.fullmatch(r"/api/v(1|2)/forms/data/wide/json/([^/]+)", path)
+            if found is not None and method in ("GET", "POST"):
+                return self._data(int(found[1]), found[2], query, _private_key(headers, body))
+            return self._dataset(path, query)
         finally:
             self._busy.release()
+
+    def _dataset(self, path: str, query: Mapping[str, str]) -> Reply:
+        data = re.fullmatch(r"/api/v2/datasets/data/csv/([^/]+)", path)
+        one = re.fullmatch(r"/api/v2/datasets/([^/]+)", path)
+        if data is not None and data[1] in self.datasets:
+            return Reply(200, self.datasets[data[1]].csv(), {}, "text/csv;charset=UTF-8")
+        if not self.lists:
+            return _error(404, "Not found")
+        if path == "/api/v2/forms/ids":
+            return Reply(200, json.dumps({"formIds": list(self.forms)}).encode())
+        if path == "/api/v2/datasets":
+            every = sorted(self.datasets)
+            start, limit = int(query.get("cursor", 0)), min(int(query.get("limit", 20)), 1000)
+            page = [self.datasets[each].described() for each in every[start : start + limit]]
+            following = str(start + limit) if start + limit < len(every) else None
+            answer = {"total": len(every), "limit": limit, "data": page, "nextCursor": following}
+            return Reply(200, json.dumps(answer).encode())
+        if one is not None and one[1] in self.datasets:
+            return Reply(200, json.dumps(self.datasets[one[1]].described()).encode())
+        return _error(404, "Not found")
 
     def _data(self, version: int, form_id: str, query: Mapping[str, str], private_key: str | None) -> Reply:
         form = self.forms.get(form_id)
@@ -210,9 +261,11 @@ class StandIn:
 
 
 @contextmanager
-def serve(forms: Sequence[Form], *, digest_only: bool = False, api_access: bool = True) -> Iterator[StandIn]:
-    """Serve the forms to `USER` with `PASSWORD` from a thread until the block ends."""
-    stand_in = StandIn(forms, digest_only=digest_only, api_access=api_access)
+def serve(
+    forms: Sequence[Form], datasets: Sequence[Dataset] = (), *, digest_only: bool = False, api_access: bool = True
+) -> Iterator[StandIn]:
+    """Serve forms and datasets to `USER` with `PASSWORD` from a thread until the block ends."""
+    stand_in = StandIn(forms, datasets, digest_only=digest_only, api_access=api_access)
     thread = threading.Thread(target=stand_in.server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
