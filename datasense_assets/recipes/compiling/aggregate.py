@@ -115,8 +115,17 @@ ALLOWED: dict[str, frozenset[ColumnType]] = {
 
 
 def _sum(figure: Figure) -> Any:
-    total = figure.column.sum(where=figure.where)
-    return bigint(total) if kind_of(figure.column) is T.INTEGER else total
+    return whole_sum(summable(figure.column).sum(where=figure.where), figure.column)
+
+
+def summable(column: Any) -> Any:
+    """The column, a real as double precision: PostgreSQL sums reals to a real of six digits."""
+    return column.cast("float64") if column.type().is_float32() else column
+
+
+def whole_sum(total: Any, column: ir.Value) -> Any:
+    """A sum that stays an integer when its column is one."""
+    return bigint(total) if kind_of(column) is T.INTEGER else total
 
 
 def _edge(figure: Figure) -> Any:

@@ -20,7 +20,7 @@ from datasense_assets.recipes.compiling.rows import read_field
 from datasense_assets.recipes.compiling.texts import text_column
 from datasense_assets.recipes.compiling.values import cast_to_text
 from datasense_assets.recipes.errors import nearest
-from datasense_assets.recipes.formula import date_functions
+from datasense_assets.recipes.formula import date_functions, postgres
 from datasense_assets.recipes.language.derived import Bin, DatePart, ExpandJson, Geopoint, LabelValues
 
 T = ColumnType
@@ -145,9 +145,25 @@ def _by_width(step: Bin, column: Any, context: Context) -> ir.Value | None:
     if column is None:
         return None
     size = literal(step.width, T.NUMBER)
-    lower: Any = (column.cast("float64") / size).floor() * size
+    lower = _rounded_down(column.cast("float64"), size, float(step.width))
     whole = kind_of(column) is T.INTEGER and isinstance(step.width, int)
     return cast_value(lower, T.INTEGER).value if whole else lower
+
+
+def _rounded_down(number: Any, size: Any, width: float) -> Any:
+    """The multiple of the width at or below the number, without a step that PostgreSQL refuses.
+
+    Its division fails where the answer is beyond a double's range or too near zero. So far out a number is its own
+    lower end, and so near zero the end is zero or one width below.
+    """
+    far, near = literal(1e300 * min(1.0, width), T.NUMBER), literal(max(1e-300, width * 1e-300), T.NUMBER)
+    zero = literal(0.0, T.NUMBER)
+    return ibis.cases(
+        (number.abs() >= far, number),
+        (number.abs() >= near, postgres.floor(number / size) * size),
+        (number >= zero, zero),
+        (number < zero, -size),
+    )
 
 
 def _edges_right(step: Bin, edges: list[Any], context: Context) -> bool:

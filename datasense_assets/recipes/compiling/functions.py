@@ -31,10 +31,10 @@ bigint = _of_one("int8", dt.int64, dt.int64)
 json_type = _of_one("jsonb_typeof", JSONB, dt.string)
 """`object`, `array`, `string`, `number`, `boolean` or `null`; SQL null for SQL null."""
 
-json_field = _of_two("jsonb_extract_path", JSONB, dt.string, JSONB)
+json_field = _of_two("jsonb_object_field", JSONB, dt.string, JSONB)
 """The field of a JSON object as JSON; null where there is none."""
 
-json_field_text = _of_two("jsonb_extract_path_text", JSONB, dt.string, dt.string)
+json_field_text = _of_two("jsonb_object_field_text", JSONB, dt.string, dt.string)
 """The field of a JSON object as text without quotes; null where there is none."""
 
 _list_of = _of_one("jsonb_build_array", JSONB, JSONB)

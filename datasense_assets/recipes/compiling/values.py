@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import ibis
@@ -46,8 +47,7 @@ def _replace_whole(step: ReplaceValues, column: ir.Value, context: Context) -> i
         values = _literals(replacements, [(step.column, kind)], context)
     if values is None or any(find is None for find in finds):
         return None
-    results = list(values.values())
-    default = results.pop() if has_otherwise else usual(column)
+    *results, default = _alike([*values.values(), *([] if has_otherwise else [usual(column)])])
     return ibis.cases(*((column == find, result) for find, result in zip(finds, results, strict=True)), else_=default)
 
 
@@ -72,8 +72,18 @@ def _literals(
         else:
             read = read_literal(value, columns[0][0], kind, context, path)
             if read is not None:
-                result[path] = to_kind(read, kind)
+                result[path] = to_kind(read, mix((kind, kind_of(read))) or kind)
     return result if len(context.errors) == before else None
+
+
+def _together(values: Iterable[ir.Value]) -> ColumnType:
+    """The kind of values that are of one, or integers among numbers: 0.5 in place of an integer makes all numbers."""
+    return mix(kind_of(value) for value in values) or T.TEXT
+
+
+def _alike(values: list[ir.Value]) -> list[ir.Value]:
+    kind = _together(values)
+    return [to_kind(value, kind) for value in values]
 
 
 def _replace_text(step: ReplaceValues, column: ir.Value, context: Context) -> ir.Value | None:
@@ -124,7 +134,7 @@ def coalesce(step: Coalesce, frame: Frame, context: Context) -> Frame:
         if step.default is not None:
             default = read_literal(step.default, step.columns[0], kind, context, "default")
         if step.default is None or default is not None:
-            value = ibis.coalesce(*parts, *([] if default is None else [to_kind(default, kind)]))
+            value = ibis.coalesce(*_alike([*parts, *([] if default is None else [default])]))
     return _finish(frame, step.into, value, step.columns, step.keep_source)
 
 
@@ -177,8 +187,8 @@ def _branches(slots: list[tuple[str, Any, str | None]], frame: Frame, context: C
     literals = _literals(values, [(named[0][1], kind)] if kind is not None else [], context)
     if literals is None:
         return None
-    found = [literals[path] if name is None else columns[path] for path, _, name in slots]
-    return [to_kind(value, kind) if kind is not None else value for value in found]
+    found: list[Any] = [literals[path] if name is None else columns[path] for path, _, name in slots]
+    return _alike(found)
 
 
 @compiles(Concat)

@@ -9,6 +9,7 @@ import ibis
 import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import ColumnType
+from datasense_assets.recipes.compiling.aggregate import summable, whole_sum
 from datasense_assets.recipes.compiling.conditions import read_literal
 from datasense_assets.recipes.compiling.frame import Context, Frame, usual
 from datasense_assets.recipes.compiling.functions import bigint
@@ -81,12 +82,12 @@ def _figure(step: Window, column: Any, groups: list[ir.Value], order: list[Any],
         "row_number": lambda: over(ibis.row_number()) + 1,
         "rank": lambda: over(ibis.rank()) + 1,
         "dense_rank": lambda: over(ibis.dense_rank()) + 1,
-        "ntile": lambda: over(ibis.ntile(periods)) + 1,
+        "ntile": lambda: bigint(over(ibis.ntile(periods)) + 1),
         "lag": lambda: over(column.lag(periods)),
         "lead": lambda: over(column.lead(periods)),
-        "running_sum": lambda: _whole(over(column.sum(), preceding=None, following=0), column),
+        "running_sum": lambda: whole_sum(over(summable(column).sum(), preceding=None, following=0), column),
         "moving_avg": lambda: over(column.cast("float64").mean(), preceding=periods - 1, following=0),
-        "sum": lambda: _whole(over(column.sum()), column),
+        "sum": lambda: whole_sum(over(summable(column).sum()), column),
         "avg": lambda: over(column.cast("float64").mean()),
         "min": lambda: over(column.min()),
         "max": lambda: over(column.max()),
@@ -96,11 +97,6 @@ def _figure(step: Window, column: Any, groups: list[ir.Value], order: list[Any],
         "percent_of_total": lambda: column.cast("float64") * 100.0 / over(column.cast("float64").sum()).nullif(0.0),
     }
     return figures[step.fn]()
-
-
-def _whole(total: Any, column: ir.Value) -> Any:
-    """A sum that stays an integer when its column is one."""
-    return bigint(total) if kind_of(column) is T.INTEGER else total
 
 
 def edge(first: bool, column: Any, groups: list[ir.Value], order: list[Any]) -> Any:

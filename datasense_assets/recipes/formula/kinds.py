@@ -147,5 +147,5 @@ def number_literal(value: float) -> ir.Value:
 
 
 def integer_literal(value: int) -> ir.Value:
-    """A 64-bit constant."""
-    return ibis.literal(value, INTEGER)
+    """A 64-bit constant; a bare 5 would be an integer of 32 bits to PostgreSQL."""
+    return ibis.literal(str(value)).cast(INTEGER)

@@ -17,6 +17,7 @@ from datasense_assets.recipes.formula.kinds import (
     WIDE,
     between_or_null,
     constant_of,
+    integer_literal,
     narrow,
     null_of,
     number_literal,
@@ -140,6 +141,12 @@ def counted(value: ir.IntegerValue | int, least: int, most: int) -> ir.Value:
     if isinstance(value, int):
         return ibis.literal(value, "int32")
     return between_or_null(value, least - 1, most + 1).cast("int32")
+
+
+def counted_at_most(value: ir.IntegerValue, least: int, most: int) -> ir.Value:
+    """A count of which more than `most` is as good as `most`; null below `least`."""
+    low, high = integer_literal(least - 1), integer_literal(most)
+    return ibis.least(ibis.greatest(value, low), high).nullif(low).cast("int32")
 
 
 def smallest(*values: ir.Value) -> ir.Value:

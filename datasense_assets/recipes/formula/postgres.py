@@ -33,6 +33,9 @@ part_of_split = _builtin("split_part", (_TEXT, _TEXT, _INT), _TEXT)
 padded_left = _builtin("lpad", (_TEXT, _INT, _TEXT), _TEXT)
 capitalized = _builtin("initcap", (_TEXT,), _TEXT)
 
+bigint = _builtin("int8", (_BIGINT,), _BIGINT)
+"""The value as bigint, where Ibis takes it for one already and leaves out the cast."""
+
 rounded = _builtin("round", (_NUMERIC, _INT), _NUMERIC)
 truncated = _builtin("trunc", (_DOUBLE,), _DOUBLE)
 floor = _builtin("floor", (_DOUBLE,), _DOUBLE)
@@ -45,4 +48,4 @@ age = _builtin("age", (_MOMENT, _MOMENT), _INTERVAL)
 
 json_list_of = _builtin("jsonb_build_array", (_JSONB,), _JSONB)
 json_element_text = _builtin("jsonb_array_element_text", (_JSONB, _BIGINT), _TEXT)
-json_field_text = _builtin("jsonb_extract_path_text", (_JSONB, _TEXT), _TEXT)
+json_field_text = _builtin("jsonb_object_field_text", (_JSONB, _TEXT), _TEXT)

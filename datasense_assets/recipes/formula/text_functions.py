@@ -8,7 +8,7 @@ import ibis.expr.types as ir
 from datasense_assets.recipes.formula import postgres
 from datasense_assets.recipes.formula.conversions import to_text
 from datasense_assets.recipes.formula.kinds import INTEGER
-from datasense_assets.recipes.formula.number_functions import counted
+from datasense_assets.recipes.formula.number_functions import counted, counted_at_most
 
 LONGEST = 2**31 - 2
 LONGEST_PADDED = 1_000
@@ -36,17 +36,17 @@ def trim(text: ir.StringValue) -> ir.Value:
 
 def left(text: ir.StringValue, count: ir.IntegerValue) -> ir.Value:
     """The first characters; null for a count below 0."""
-    return postgres.first_characters(text, counted(count, 0, LONGEST))
+    return postgres.first_characters(text, counted_at_most(count, 0, LONGEST))
 
 
 def right(text: ir.StringValue, count: ir.IntegerValue) -> ir.Value:
     """The last characters; null for a count below 0."""
-    return postgres.last_characters(text, counted(count, 0, LONGEST))
+    return postgres.last_characters(text, counted_at_most(count, 0, LONGEST))
 
 
 def mid(text: ir.StringValue, start: ir.IntegerValue, count: ir.IntegerValue) -> ir.Value:
     """Characters from the place `start`; null for a start below 1 or a count below 0."""
-    return postgres.characters_from(text, counted(start, 1, LONGEST), counted(count, 0, LONGEST))
+    return postgres.characters_from(text, counted_at_most(start, 1, LONGEST), counted_at_most(count, 0, LONGEST))
 
 
 def length(text: ir.StringValue) -> ir.Value:
@@ -76,7 +76,7 @@ def ends_with(text: ir.StringValue, part: ir.StringValue) -> ir.Value:
 
 def find(text: ir.StringValue, part: ir.StringValue) -> ir.Value:
     """The place of the first occurrence, null where there is none. Ibis counts from 0 and gives -1."""
-    return (text.find(part) + 1).cast(INTEGER).nullif(ibis.literal(0, INTEGER))
+    return postgres.bigint(text.find(part) + 1).nullif(ibis.literal(0, INTEGER))
 
 
 def split(text: ir.StringValue, separator: ir.StringValue, index: ir.IntegerValue) -> ir.Value:
@@ -87,7 +87,10 @@ def split(text: ir.StringValue, separator: ir.StringValue, index: ir.IntegerValu
 def pad_left(text: ir.StringValue, width: ir.IntegerValue, fill: ir.StringValue | str) -> ir.Value:
     """Filled up from the left to a width of at most LONGEST_PADDED; a longer text stays."""
     wanted = counted(width, 0, LONGEST_PADDED)
-    return ibis.ifelse(text.length() > wanted, text, postgres.padded_left(text, wanted, fill))
+    padded = postgres.padded_left(text, wanted, fill)
+    if isinstance(fill, str):
+        return ibis.ifelse(text.length() > wanted, text, padded)
+    return ibis.cases((text.length() <= wanted, padded), ((text.length() > wanted) & fill.notnull(), text))
 
 
 def concat(*values: ir.Value) -> ir.Value:
