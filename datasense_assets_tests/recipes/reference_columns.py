@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
@@ -201,5 +202,5 @@ def split_choices(step: Step, table: Relation, world: World) -> Relation:
 def tokens(text: str, delimiter: str) -> list[str]:
     """The pieces between delimiters, trimmed."""
     if delimiter.isspace():
-        return text.split()
+        return re.split(r"[ \t\n\r\v\f]+", text.strip(casts.SPACES))
     return [piece.strip(casts.SPACES) for piece in text.split(delimiter.strip())]
