@@ -76,6 +76,11 @@ setup(
             "koboextractor>=0.2",
             "gspread>=6.2",
             "pandas>=2.2",
+            # answers to TPC-H on the same data; the extension has to be of duckdb's very version
+            "duckdb>=1.5.5,<1.6",
+            "duckdb-extension-tpch>=1.5.5,<1.6",
+            # PostgreSQL's own parser, which walks what recipes compile to; GPL, so for tests only
+            "pglast>=8",
             "requests>=2.32",
             # an S3 server, Amazon's own client to prove it by, and workbooks to read
             "moto[s3]>=5.2",
