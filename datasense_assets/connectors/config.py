@@ -65,6 +65,7 @@ class GoogleSheetsConfig(ConnectorConfig):
     """A Google spreadsheet. `spreadsheet`: its id or address. `header_row`: the row of the headers, or several rows
     in order; in a range they count from its first row. `ranges`: tabs, named ranges or A1 ranges (`Budget!B3:K`) that
     are tables (none: every tab and named range). `key`: columns that identify a row (none: the row's number).
+    `skip_unchanged`: whether a spreadsheet that Drive says has not changed is left alone.
     """
 
     CREDENTIALS = (frozenset({"service_account"}),)
@@ -74,6 +75,8 @@ class GoogleSheetsConfig(ConnectorConfig):
     ranges: tuple[Annotated[str, StringConstraints(min_length=1)], ...] = ()
     key: tuple[str, ...] = ()
     api_base_url: ApiRoot = "https://sheets.googleapis.com"
+    drive_base_url: ApiRoot | None = None
+    skip_unchanged: bool = True
 
     @field_validator("spreadsheet")
     @classmethod

@@ -66,10 +66,10 @@ class ServiceAccount:
             raise CredentialRefused("The private key in `service_account` is damaged.", advice=_NEW_KEY) from None
         return cls(key["client_email"], str(key.get("token_uri") or TOKEN_URI), signer)
 
-    def assertion(self) -> str:
-        """A signed claim to read spreadsheets, good for an hour."""
+    def assertion(self, scope: str = SCOPE) -> str:
+        """A signed claim to that scope, good for an hour."""
         now = int(time.time())
-        claims = {"iss": self.email, "aud": self.token_uri, "scope": SCOPE, "iat": now, "exp": now + _LIFETIME}
+        claims = {"iss": self.email, "aud": self.token_uri, "scope": scope, "iat": now, "exp": now + _LIFETIME}
         signed: bytes = jwt.encode(self.signer, claims)  # type: ignore[no-untyped-call]
         return signed.decode()
 
@@ -85,6 +85,32 @@ def _read_key(text: str) -> dict[str, Any]:
     if missing:
         raise CredentialRefused(f"`service_account` has no {' and no '.join(missing)}.", advice=_NEW_KEY)
     return key
+
+
+def fetch_token(
+    account: ServiceAccount, scope: str, policy: NetworkPolicy, stats: ReadStats, budget: CallBudget | None
+) -> tuple[str, float]:
+    """An access token for the scope and the seconds it lasts; raise SourceError."""
+    where = shown(account.token_uri)
+    assertion = account.assertion(scope)
+    client = HttpClient(policy, stats, budget=budget)
+    try:
+        answer = client.post_form(account.token_uri, {"grant_type": GRANT, "assertion": assertion}, secret=assertion)
+    except (BadConfig, CredentialRefused, AccessForbidden) as error:
+        if not error.message.startswith(f"{where} refused") and not isinstance(error, AccessForbidden):
+            raise
+        raise CredentialRefused(
+            f"Google refused the key of {account.email}. {error.message}",
+            advice="Check that the key was not deleted and that this machine's clock is right; "
+            "if needed, make a new key.",
+        ) from None
+    finally:
+        client.close()
+    token = answer.get("access_token") if isinstance(answer, dict) else None
+    if not isinstance(token, str):
+        raise BadData(f"{where} gave no token.", advice="Check `token_uri` in the service account's key.")
+    lasts = answer.get("expires_in")
+    return token, float(lasts) if isinstance(lasts, int | float) else float(_LIFETIME)
 
 
 class GoogleApi:
@@ -125,37 +151,12 @@ class GoogleApi:
     def _authorized(self) -> HttpClient:
         if self._client is None or time.monotonic() >= self._until:
             self.close()
-            token, seconds = self._fetch_token()
+            token, seconds = fetch_token(self.account, SCOPE, self._policy, self._stats, self._budget)
             self._until = time.monotonic() + max(0.0, seconds - _MARGIN)
             self._client = HttpClient(
                 self._policy, self._stats, authorization=header_value("Bearer", token), budget=self._budget
             )
         return self._client
-
-    def _fetch_token(self) -> tuple[str, float]:
-        """An access token and the seconds it lasts."""
-        where = shown(self.account.token_uri)
-        assertion = self.account.assertion()
-        client = HttpClient(self._policy, self._stats, budget=self._budget)
-        try:
-            answer = client.post_form(
-                self.account.token_uri, {"grant_type": GRANT, "assertion": assertion}, secret=assertion
-            )
-        except (BadConfig, CredentialRefused, AccessForbidden) as error:
-            if not error.message.startswith(f"{where} refused") and not isinstance(error, AccessForbidden):
-                raise
-            raise CredentialRefused(
-                f"Google refused the key of {self.account.email}. {error.message}",
-                advice="Check that the key was not deleted and that this machine's clock is right; "
-                "if needed, make a new key.",
-            ) from None
-        finally:
-            client.close()
-        token = answer.get("access_token") if isinstance(answer, dict) else None
-        if not isinstance(token, str):
-            raise BadData(f"{where} gave no token.", advice="Check `token_uri` in the service account's key.")
-        lasts = answer.get("expires_in")
-        return token, float(lasts) if isinstance(lasts, int | float) else float(_LIFETIME)
 
     @contextmanager
     def _plain_words(self) -> Iterator[None]:

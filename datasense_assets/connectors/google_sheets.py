@@ -25,6 +25,7 @@ from datasense_assets.connectors.base import (
 from datasense_assets.connectors.config import GoogleSheetsConfig
 from datasense_assets.connectors.errors import BadConfig, BadData, SourceError
 from datasense_assets.connectors.google_account import GoogleApi, ServiceAccount
+from datasense_assets.connectors.google_drive import DriveFile, drive_root
 from datasense_assets.connectors.google_ranges import METADATA_FIELDS, Area, Book, read_book
 from datasense_assets.connectors.google_table import SheetTable
 
@@ -59,6 +60,8 @@ class GoogleSheetsConnector:
         self._config = GoogleSheetsConfig.model_validate(dict(config))
         account = ServiceAccount.from_key(credentials["service_account"])
         self._api = GoogleApi(account, self._config.api_base_url, self._config.spreadsheet, policy, self.stats, budget)
+        drive = self._config.drive_base_url or drive_root(self._config.api_base_url)
+        self._drive = DriveFile(account, drive, self._config.spreadsheet, policy, self.stats)
         self._scratch = policy.scratch
         self._known: Book | None = None
         self._tables: dict[str, SheetTable] = {}
@@ -104,9 +107,9 @@ class GoogleSheetsConnector:
         table.columns()
         return [self._info(resource, table)]
 
-    def fingerprint(self, resource: str, previous: str | None) -> str | None:  # noqa: ARG002  the protocol's
-        """None: the cursor tells what is new."""
-        return None
+    def fingerprint(self, resource: str, previous: str | None) -> str | None:  # noqa: ARG002  one for all tabs
+        """When Drive says that the spreadsheet was changed last; None where the key may not ask, or must not."""
+        return self._drive.fingerprint(previous) if self._config.skip_unchanged else None
 
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """The whole table in pages of at most 20,000 rows; rows without any value are left out.

@@ -64,9 +64,13 @@ def test_a_spreadsheet_becomes_typed_tables_and_follows_its_changes(
         again = yard.run("clean_water/budget", partition=today())
         assert again.success, again.failures
         assert {metadata["rows_loaded"] for metadata in again.materialized.values()} == {0}
+        assert all("unchanged since 20" in str(metadata["notes"]) for metadata in again.materialized.values())
+        assert len(google.reads()) == 3
+        assert sum(metadata["api_calls"] for metadata in again.materialized.values()) == 2
 
         lines.pop(2)
         lines.append(["Well", "soon", 2, 3, True, "new"])
+        book.modified = "2026-03-02T10:00:00.000Z"
         changed = yard.run("clean_water/budget/lines", partition=today())
         assert changed.success, changed.failures
         types = columns_of(yard, "budget__lines")
@@ -77,6 +81,7 @@ def test_a_spreadsheet_becomes_typed_tables_and_follows_its_changes(
         ]
 
         book.tabs[0].title = "Lines 2027"
+        book.modified = "2026-03-03T10:00:00.000Z"
         book.shared.clear()
         refused = yard.run("clean_water/budget/visits", partition=today())
         assert not refused.success

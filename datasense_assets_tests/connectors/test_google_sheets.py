@@ -477,3 +477,54 @@ def test_the_spreadsheets_whole_address_may_be_given(connect: Opener) -> None:
 @given(st.integers(0, 18_277))
 def test_column_letters_and_indexes_agree(index: int) -> None:
     assert column_index(column_letters(index)) == index
+
+
+# --- what has not changed
+
+
+def test_drive_tells_what_has_not_changed_by_one_call(book: Book, google: Google, connect: Opener) -> None:
+    first = connect().fingerprint("Visits", None)
+    assert first is not None
+    google.seen.clear()
+    again = connect()
+    assert again.fingerprint("Visits", first) == first
+    assert again.fingerprint("Other tab", first) == first
+    assert [seen.path for seen in google.seen] == ["/token", f"/drive/v3/files/{BOOK}"]
+    assert google.reads() == []
+    book.modified = "2026-03-02T10:00:00.000Z"
+    assert connect().fingerprint("Visits", first) != first
+
+
+def test_what_drive_says_is_believed_for_a_day_and_not_where_the_config_says_no(
+    connect: Opener, google: Google, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasense_assets.connectors import google_drive
+
+    first = connect().fingerprint("Visits", None)
+    google.seen.clear()
+    assert connect(skip_unchanged=False).fingerprint("Visits", first) is None
+    assert google.seen == []
+    monkeypatch.setattr(google_drive, "BELIEVED_SECONDS", 0.0)
+    monkeypatch.setattr("datasense_assets.connectors.google_drive.time.time", lambda: 4_000_000_000.0)
+    connector = connect()
+    connector._drive._modified, connector._drive._asked = str(first).split()[1], True  # type: ignore[attr-defined]
+    assert connector.fingerprint("Visits", first) != first
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("/drive", status=403, body=DISABLED_BODY.replace("Sheets", "Drive")),
+        Fault("/drive", status=404),
+        Fault("/drive", status=429, body=QUOTA_BODY, times=9),
+        Fault("/drive", status=500, times=9),
+        Fault("/drive", status=200, body="[]"),
+        Fault("/token", status=400, body='{"error": "invalid_scope"}'),
+    ],
+)
+def test_a_key_that_may_not_ask_drive_just_reads(book: Book, google: Google, connect: Opener, fault: Fault) -> None:
+    book.tabs[0].rows[:] = [["a"], [1]]
+    google.fail(fault)
+    connector = connect()
+    assert connector.fingerprint("Visits", "drive 2026-03-01T10:00:00.000Z 1") is None
+    assert pages(connector)[0].data.num_rows == 1
