@@ -24,7 +24,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,7 +35,7 @@ if not __package__:  # run by its path: the package `examples` is in the folder 
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from examples.kobo_api import Reply, Site, answer
-from examples.kobo_faults import Fault
+from examples.kobo_faults import Fault, send
 from examples.kobo_form import Form
 
 DEFAULT_PORT = 8765
@@ -151,6 +151,8 @@ def _handler_for(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
             fault = stand_in.next_fault(path)
             if fault is not None and fault.delay:
                 stand_in.stopping.wait(fault.delay)
+            if fault is not None and fault.act is not None:
+                fault.act()
             if fault is None or fault.status is None:
                 reply = answer(
                     stand_in.site, path, query, {name.lower(): value for name, value in self.headers.items()}
@@ -159,20 +161,21 @@ def _handler_for(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
                 reply = Reply(fault.status, fault.body, fault.content_type, fault.headers)
             flat = {name: values[-1] for name, values in query.items()}
             stand_in.record(Request(self.command, path, flat, reply.status))
-            self._send(reply, cut=fault is not None and fault.cut)
+            self._send(reply, fault)
 
         do_HEAD = do_GET  # noqa: N815  the name that http.server looks for
 
-        def _send(self, reply: Reply, *, cut: bool) -> None:
+        def _send(self, reply: Reply, fault: Fault | None) -> None:
+            body = reply.body[: len(reply.body) // 2] if fault is not None and fault.truncated else reply.body
             self.send_response(reply.status)
             self.send_header("Content-Type", reply.content_type)
-            self.send_header("Content-Length", str(len(reply.body)))
+            self.send_header("Content-Length", str(len(body)))
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(reply.body[: len(reply.body) // 2] if cut else reply.body)
-            self.close_connection = self.close_connection or cut
+            with suppress(ConnectionError):  # who asked may have gone
+                if self.command != "HEAD" and send(fault, body, self.wfile.write, stand_in.stopping.wait):
+                    self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: the requests are kept in `StandIn.requests`."""

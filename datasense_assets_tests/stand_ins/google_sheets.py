@@ -15,7 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -27,6 +27,8 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from datasense_assets_tests.stand_ins.google_book import Book, Box, Json, RangeError, masked
+from examples.kobo_faults import Fault as Manner
+from examples.kobo_faults import send
 
 GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 SHEETS_SCOPES = frozenset(
@@ -130,13 +132,17 @@ class Google:
         self.clock: Callable[[], float] = time.time
         self._quota = quota
         self._reads: list[tuple[float, str]] = []
-        self._faults: list[Fault] = []
+        self._faults: list[Fault | Manner] = []
         self._lock = threading.Lock()
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
-    def fail(self, *faults: Fault) -> None:
+    def clear_faults(self) -> None:
+        with self._lock:
+            self._faults.clear()
+
+    def fail(self, *faults: Fault | Manner) -> None:
         with self._lock:
             self._faults.extend(faults)
 
@@ -144,7 +150,7 @@ class Google:
         """Requests to the Sheets API so far: those that Google counts."""
         return [seen for seen in self.seen if seen.path.startswith("/v4/")]
 
-    def next_fault(self, path: str) -> Fault | None:
+    def next_fault(self, path: str) -> Fault | Manner | None:
         with self._lock:
             for fault in self._faults:
                 if fault.path in path:
@@ -333,8 +339,12 @@ def _handler_for(google: Google) -> type[BaseHTTPRequestHandler]:
             fault = google.next_fault(path)
             headers: Mapping[str, str] = {}
             kind = "application/json; charset=UTF-8"
-            if fault is not None:
-                status, text = fault.status, fault.body.replace("$sent", sent)
+            manner = fault if isinstance(fault, Manner) else None
+            if manner is not None and manner.act is not None:
+                manner.act()
+            if fault is not None and fault.status is not None:
+                said = fault.body if isinstance(fault.body, str) else fault.body.decode()
+                status, text = fault.status, said.replace("$sent", sent)
                 headers, kind = fault.headers, fault.content_type
             else:
                 try:
@@ -343,13 +353,17 @@ def _handler_for(google: Google) -> type[BaseHTTPRequestHandler]:
                     status, text = refusal.code, json.dumps(refusal.body)
             google.seen.append(Seen(self.command, path, query, status))
             body = text.encode()
+            if manner is not None and manner.truncated:
+                body = body[: len(body) // 2]
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # who asked may have gone
+                if send(manner, body, self.wfile.write, threading.Event().wait):
+                    self.close_connection = True
 
         def log_message(self, format: str, *args: object) -> None:
             pass

@@ -20,7 +20,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_bytes
@@ -28,7 +28,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from examples.kobo_faults import Fault
+from examples.kobo_faults import Fault, send
 
 FULL_PULL_SECONDS = 300
 USER, PASSWORD = "data@example.org", "s3cret pass"
@@ -134,7 +134,7 @@ class Reply:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
-    cut: bool = False
+    fault: Fault | None = None
 
 
 class StandIn:
@@ -173,18 +173,34 @@ class StandIn:
     def reply(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Reply:
         url = urlsplit(target)
         path, query = unquote(url.path), {k: v[-1] for k, v in parse_qs(url.query, keep_blank_values=True).items()}
-        fault = next((f for f in self._faults if f.path in path), None)
-        if fault is not None:
-            fault.times -= 1
-            if fault.times <= 0:
-                self._faults.remove(fault)
+        fault = self._next_fault(path)
+        if fault is not None and fault.act is not None:
+            fault.act()
         if fault is not None and fault.status is not None:
             reply = Reply(fault.status, fault.body, dict(fault.headers), fault.content_type)
         else:
             reply = self._answer(method, path, query, headers, body)
-            reply.cut = fault is not None and fault.cut
+            reply.fault = fault
+            if fault is not None and fault.truncated:
+                reply.body = reply.body[: len(reply.body) // 2]
         self.requests.append(Request(method, path, query, reply.status))
         return reply
+
+    def clear_faults(self) -> None:
+        self._faults.clear()
+
+    def _next_fault(self, path: str) -> Fault | None:
+        for fault in self._faults:
+            if fault.path not in path:
+                continue
+            if fault.after > 0:
+                fault.after -= 1
+                continue
+            fault.times -= 1
+            if fault.times <= 0:
+                self._faults.remove(fault)
+            return fault
+        return None
 
     def _answer(
         self, method: str, path: str, query: Mapping[str, str], headers: Mapping[str, str], body: bytes
@@ -318,8 +334,9 @@ def _handler_for(stand_in: StandIn) -> type[BaseHTTPRequestHandler]:
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(reply.body[: len(reply.body) // 2] if reply.cut else reply.body)
-            self.close_connection = self.close_connection or reply.cut
+            with suppress(ConnectionError):  # who asked may have gone
+                if send(reply.fault, reply.body, self.wfile.write, threading.Event().wait):
+                    self.close_connection = True
 
         do_POST = do_DELETE = do_GET  # noqa: N815  the names that http.server looks for
 
