@@ -103,7 +103,8 @@ def quotas_of(kind: str, config: Mapping[str, Any], credentials: Mapping[str, st
     if hasattr(opener, "quotas"):
         found: tuple[Quota, ...] = opener.quotas(config, credentials)
         return found
-    account = credentials.get("username") or credentials.get("token") or ""
+    names = ("username", "access_key_id", "token")
+    account = next((credentials[name] for name in names if credentials.get(name)), "")
     return (Quota(f"{kind}.account", shared_by=account),)
 
 

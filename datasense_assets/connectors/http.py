@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -35,7 +35,7 @@ from datasense_assets.connectors.errors import (
     Throttled,
     Unavailable,
 )
-from datasense_assets.connectors.network import CheckedTransport
+from datasense_assets.connectors.network import CheckedTransport, Deadline, Overdue
 
 ATTEMPTS = 4
 MAX_REDIRECTS = 5
@@ -44,9 +44,11 @@ NOT_MODIFIED = 304
 MAX_JSON_BYTES = 256 * 1024**2
 MAX_JSON_SECONDS = 300.0
 MAX_FILE_BYTES = 20 * 1024**3
+MAX_FILE_SECONDS = 4 * 3600.0
 _ERROR_BODY_BYTES = 64 * 1024
 _JSON = {"accept": "application/json"}
 _AGAIN = "It is tried again later."
+_SERVER = "Ask the server's owner, or give another address."
 
 T = TypeVar("T")
 
@@ -121,6 +123,10 @@ class FileVersion:
         return {"if-modified-since": self.last_modified} if self.last_modified else {}
 
 
+class _TookTooLong(Unavailable):
+    """Not tried again at once: it has cost enough time."""
+
+
 @dataclass(frozen=True)
 class _Form:
     """Fields to post, and what of them must not come back in a message."""
@@ -151,13 +157,14 @@ class HttpClient:
         self._follow_elsewhere = follow_elsewhere
         self._budget = budget
         self._longest_wait = policy.longest_wait
+        self._deadline = Deadline()
         # trust_env would add passwords from .netrc
         self._client = httpx.Client(
-            transport=CheckedTransport(allow_private=policy.allow_private_addresses),
+            transport=CheckedTransport(allow_private=policy.allow_private_addresses, deadline=self._deadline),
             timeout=policy.timeout,
             trust_env=False,
             follow_redirects=False,
-            headers={"user-agent": _user_agent()},
+            headers={"user-agent": _user_agent(), "accept-encoding": "gzip, deflate"},
         )
 
     def __repr__(self) -> str:
@@ -177,7 +184,6 @@ class HttpClient:
         where = shown(url)
 
         def read(response: httpx.Response) -> Any:
-            started = time.monotonic()
             parts: list[bytes] = []
             size = 0
             for chunk in response.iter_bytes():
@@ -185,12 +191,9 @@ class HttpClient:
                 parts.append(chunk)
                 if size > MAX_JSON_BYTES:
                     raise BadData(f"{where} sent more than {MAX_JSON_BYTES:,} bytes.", advice="Ask for less at a time.")
-                if time.monotonic() - started > MAX_JSON_SECONDS:
-                    raise Unavailable(f"{where} took more than {MAX_JSON_SECONDS:.0f} s to answer.", advice=_AGAIN)
             return self._decoded(b"".join(parts), where)
 
-        full = httpx.URL(url, params=params) if params else httpx.URL(url)
-        return self._attempt("GET", str(full), read, headers=_JSON)
+        return self._attempt("GET", _asked(url, params), read, headers=_JSON)
 
     def post_form(self, url: str, fields: Mapping[str, str], *, secret: str) -> Any:
         """The decoded JSON that answers a form sent to a login; it follows no redirect, for the form is a credential.
@@ -256,9 +259,9 @@ class HttpClient:
                         break
             return _version(response)
 
-        full = str(httpx.URL(url, params=params)) if params else url
         accept = {"accept": "*/*"} | ({} if unless is None else unless.conditions)
-        return self._attempt("GET" if files is None else "POST", full, save, headers=accept, files=files)
+        method = "GET" if files is None else "POST"
+        return self._attempt(method, _asked(url, params), save, headers=accept, files=files, within=MAX_FILE_SECONDS)
 
     @staticmethod
     def _decoded(body: bytes, where: str) -> Any:
@@ -282,13 +285,14 @@ class HttpClient:
         headers: Mapping[str, str],
         form: _Form | None = None,
         files: Mapping[str, bytes] | None = None,
+        within: float | None = None,
     ) -> T:
         waited = 0.0
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                with self._answer(method, url, headers, form, files) as response:
+                with self._answer(method, url, headers, form, files, within or MAX_JSON_SECONDS) as response:
                     return action(response)
-            except OutOfQuota:
+            except (OutOfQuota, _TookTooLong):
                 raise
             except (Unavailable, Throttled) as failure:
                 asked = failure.retry_after
@@ -312,12 +316,13 @@ class HttpClient:
         headers: Mapping[str, str],
         form: _Form | None,
         files: Mapping[str, bytes] | None,
+        within: float,
     ) -> Iterator[httpx.Response]:
         """The first answer that is no redirect, checked for success; network failures come out as `Unavailable`."""
         authorization = self._authorization
         for _ in range(MAX_REDIRECTS + 1):
             with (
-                self._allowed(url),
+                self._allowed(url, within),
                 _network_failures(url),
                 self._client.stream(
                     method,
@@ -346,15 +351,13 @@ class HttpClient:
         raise BadConfig(f"{shown(url)} redirects without end.", advice="Give the address that it should lead to.")
 
     @contextmanager
-    def _allowed(self, url: str) -> Iterator[None]:
-        """Wait for the shared quotas and hold the right to this one call."""
-        if self._budget is None:
-            self._stats.api_calls += 1
-            yield
-            return
-        with self._budget.call(server_of(url)) as waited:
+    def _allowed(self, url: str, within: float) -> Iterator[None]:
+        """Wait for the shared quotas and hold the right to this one call, whose time counts from then."""
+        turn = nullcontext(0.0) if self._budget is None else self._budget.call(server_of(url))
+        with turn as waited:
             self._stats.throttled_seconds += waited
             self._stats.api_calls += 1
+            self._deadline.at = time.monotonic() + within
             yield
 
     def _headers(self, url: str, authorization: str | None, headers: Mapping[str, str]) -> dict[str, str]:
@@ -364,10 +367,17 @@ class HttpClient:
 
     def _raise_for_status(self, response: httpx.Response, url: str, form: _Form | None) -> None:
         asked = "if-none-match" in response.request.headers or "if-modified-since" in response.request.headers
-        if response.status_code == 200 or (response.status_code == NOT_MODIFIED and asked):
+        packed = response.headers.get("content-encoding", "").strip().lower()
+        readable = packed in ("", "identity", "gzip", "deflate")
+        if response.status_code == NOT_MODIFIED and asked:
             return
+        if response.status_code == 200:
+            if readable:
+                return
+            # a packing inside a packing makes gigabytes of a few bytes before they can be counted
+            raise BadData(f"{shown(url)} sent a packing that was not asked for ({packed[:40]}).", advice=_SERVER)
         body = b""
-        for chunk in response.iter_bytes():
+        for chunk in response.iter_bytes() if readable else ():
             body += chunk
             if len(body) > _ERROR_BODY_BYTES:
                 break
@@ -377,6 +387,14 @@ class HttpClient:
         if form is not None:
             text = text.replace(form.secret, "***")
         raise failure_of(response.status_code, response.headers, text, shown(url))
+
+
+def _asked(url: str, params: Mapping[str, str] | None) -> str:
+    """The address with its query."""
+    try:
+        return str(httpx.URL(url, params=params) if params else httpx.URL(url))
+    except (httpx.InvalidURL, ValueError):
+        raise BadConfig(f"{shown(url)} is no address.", advice="Correct the address.") from None
 
 
 def _may_not_leave(url: str, target: str) -> BadConfig:
@@ -420,6 +438,8 @@ def _network_failures(url: str) -> Iterator[None]:
     where = shown(url)
     try:
         yield
+    except Overdue:
+        raise _TookTooLong(f"{where} took too long to answer in full.", advice=_AGAIN) from None
     except (httpcore.TimeoutException, httpx.TimeoutException):
         raise Unavailable(f"{where} was silent for too long.", advice=_AGAIN) from None
     except (httpcore.ConnectError, httpx.ConnectError) as error:

@@ -8,9 +8,12 @@ proves the name.
 from __future__ import annotations
 
 import ipaddress
+import math
 import socket
 import ssl
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import httpcore
@@ -20,6 +23,7 @@ from datasense_assets.connectors.errors import BadConfig, Unavailable
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_WORLD = ipaddress.IPv6Network("2000::/3")
 
 
 def embedded_address(address: IPAddress) -> IPAddress:
@@ -36,17 +40,76 @@ def may_connect(address: IPAddress, *, allow_private: bool) -> bool:
     """Whether a socket may be opened to the address.
 
     Public addresses always; loopback and private ones when allowed; link-local ones never, because cloud machines
-    hand out their own credentials there.
+    hand out their own credentials there. Of IPv6 only what is handed out to the world (2000::/3) is public: the rest
+    holds older ways to write an IPv4 address.
     """
     inner = embedded_address(address)
     if inner.is_link_local or inner.is_multicast or inner.is_unspecified:
         return False
-    return inner.is_global or (allow_private and (inner.is_private or inner.is_loopback))
+    if inner.is_global and (inner.version == 4 or inner in _WORLD):
+        return True
+    return allow_private and (inner.is_private or inner.is_loopback)
+
+
+class Overdue(httpcore.ReadTimeout):
+    """A request took longer than it may in all, however steadily it trickled."""
+
+
+class Deadline:
+    """The moment (of the monotonic clock) at which the requests of one client end; set anew before each."""
+
+    def __init__(self) -> None:
+        self.at = math.inf
+
+    def left(self, timeout: float | None) -> float:
+        """Seconds that the next step may take; raise Overdue where none is left."""
+        left = self.at - time.monotonic()
+        if left <= 0:
+            raise Overdue
+        return left if timeout is None else min(timeout, left)
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """A step that was cut short by the deadline, and not by the server's silence, raises Overdue."""
+        try:
+            yield
+        except httpcore.TimeoutException:
+            if time.monotonic() >= self.at:
+                raise Overdue from None
+            raise
+
+
+class _TimedStream(httpcore.NetworkStream):
+    """A connection whose every read and write ends at the deadline: each is short, but their number has no bound."""
+
+    def __init__(self, inner: httpcore.NetworkStream, deadline: Deadline) -> None:
+        self._inner, self._deadline = inner, deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        with self._deadline.told():
+            return self._inner.read(max_bytes, self._deadline.left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        with self._deadline.told():
+            self._inner.write(buffer, self._deadline.left(timeout))
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        secured = self._inner.start_tls(ssl_context, server_hostname, self._deadline.left(timeout))
+        return _TimedStream(secured, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
-    def __init__(self, *, allow_private: bool) -> None:
+    def __init__(self, *, allow_private: bool, deadline: Deadline) -> None:
         self._allow_private = allow_private
+        self._deadline = deadline
         self._inner = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -60,7 +123,9 @@ class _CheckedBackend(httpcore.NetworkBackend):
         error: Exception | None = None
         for address in self._allowed(host, port):
             try:
-                return self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+                left = self._deadline.left(timeout)
+                stream = self._inner.connect_tcp(str(address), port, left, local_address, socket_options)
+                return _TimedStream(stream, self._deadline)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
                 error = failure
         raise error or httpcore.ConnectError(host)
@@ -105,13 +170,13 @@ class CheckedTransport(httpx.BaseTransport):
     Network failures come out as httpcore's own exceptions.
     """
 
-    def __init__(self, *, allow_private: bool) -> None:
-        """Make an empty pool; nothing is connected."""
+    def __init__(self, *, allow_private: bool, deadline: Deadline) -> None:
+        """Make an empty pool; nothing is connected. Whatever is sent ends at the deadline."""
         self._pool = httpcore.ConnectionPool(
             ssl_context=_ssl_context(),
             max_connections=10,
             keepalive_expiry=30.0,
-            network_backend=_CheckedBackend(allow_private=allow_private),
+            network_backend=_CheckedBackend(allow_private=allow_private, deadline=deadline),
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:

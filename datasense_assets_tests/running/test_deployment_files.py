@@ -40,6 +40,14 @@ def test_the_cluster_names_the_same_run_coordinator() -> None:
     assert cluster == laptop
 
 
+def test_a_cluster_reads_no_file_of_its_image_for_whoever_writes_a_sources_address() -> None:
+    values = read("helm-values.yaml")
+    (deployment,) = values["dagster-user-deployments"]["deployments"]
+    root = {each["name"]: each["value"] for each in deployment["env"]}["DATASENSE_FILES_ROOT"]
+    assert Path(root).is_absolute()
+    assert values["runLauncher"]["config"]["k8sRunLauncher"]["envVars"] == [f"DATASENSE_FILES_ROOT={root}"]
+
+
 def _without_required(node: Any) -> Any:
     """The schema for a file of overrides: what it leaves out, the chart's own values give."""
     if isinstance(node, dict):
