@@ -1,6 +1,8 @@
 """What the asset graph costs to build: the whole of it at growing sizes, and a run worker's own part of the largest.
 
-    python benchmarks/graph_load.py [--sizes 10 500 5000]
+    python benchmarks/graph_load.py [--sizes 10 500 5000] [--checks 3]
+
+With `--checks`, every table and recipe has that many checks.
 
 Each figure is CPU seconds of a fresh process, imports not counted, median of three; the ratios say how cost grows.
 """
@@ -20,18 +22,21 @@ from datasense_assets.assets.graph import build_definitions
 from datasense_assets.catalog.models import Organization, RecipeRow, Snapshot, Source, SourceTable
 from datasense_assets.settings import Settings
 
-sources, part = int(sys.argv[1]), sys.argv[2] == "part"
+sources, part, checks = int(sys.argv[1]), sys.argv[2] == "part", int(sys.argv[3])
 per_org = 5
+promises = [{"check": "not_null", "column": f"question_{n}"} for n in range(checks)]
 
 def organization(number):
     ids = range(number * per_org, (number + 1) * per_org)
     made = tuple(
         Source(id=i + 1, slug=f"forms-{i}", connector="kobo", created_on=date(2026, 1, 1),
-               tables=(SourceTable(id=i + 1, slug="visits", resource=f"a{i}"),))
+               tables=(SourceTable(id=i + 1, slug="visits", resource=f"a{i}", checks=promises),))
         for i in ids
     )
     recipes = tuple(
-        RecipeRow(id=i + 1, name=f"monthly_{i}", spec={"inputs": {"visits": f"source:forms_{i}.visits"}}) for i in ids
+        RecipeRow(id=i + 1, name=f"monthly_{i}",
+                  spec={"inputs": {"visits": f"source:forms_{i}.visits"}, "checks": promises})
+        for i in ids
     )
     return Organization(id=number + 1, slug=f"org-{number}", name="Org", sources=made, recipes=recipes)
 
@@ -47,11 +52,11 @@ print(time.process_time() - start)
 """
 
 
-def cost(sources: int, what: str) -> float:
+def cost(sources: int, what: str, checks: int) -> float:
     """Median CPU seconds of building the graph (`what` is `whole` or `part`) for that many sources and recipes."""
     times = []
     for _ in range(3):
-        command = [sys.executable, "-c", _MEASURE, str(sources), what]
+        command = [sys.executable, "-c", _MEASURE, str(sources), what, str(checks)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         times.append(float(done.stdout))
     return statistics.median(times)
@@ -61,9 +66,11 @@ def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 500, 5000])
-    sizes = parser.parse_args().sizes
-    whole = {size: cost(size, "whole") for size in sizes}
-    part = cost(sizes[-1], "part")
+    parser.add_argument("--checks", type=int, default=0)
+    given = parser.parse_args()
+    sizes = given.sizes
+    whole = {size: cost(size, "whole", given.checks) for size in sizes}
+    part = cost(sizes[-1], "part", given.checks)
     print("| sources + as many recipes | CPU s | CPU ms a source |\n|---|---|---|")
     for size, seconds in whole.items():
         print(f"| {size} | {seconds:.2f} | {1000 * seconds / size:.2f} |")

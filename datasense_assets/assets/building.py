@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from datasense_assets.assets.checks import BrokenChecks, check_results
 from datasense_assets.assets.metadata import markdown_table
 from datasense_assets.assets.specs import input_keys_by_alias
 from datasense_assets.catalog.models import InputReference, Organization, RecipeRow, org_schema
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from datasense_assets.catalog.lineage import RecipeLineage
     from datasense_assets.catalog.state import InputVersion, LastBuild
     from datasense_assets.recipes.build import BuildReport
+    from datasense_assets.recipes.checking.recipe_tables import RecipeFacts
 
 
 def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row: RecipeRow) -> Iterator[Any]:
@@ -28,8 +30,8 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
 
     The versions of the inputs are read before the build, so that data which arrives meanwhile makes the recipe stale
     again. Where recipe and inputs are those of the last build nothing is built, unless the run is a full one
-    (`datasense/full`), and the materialization says so. A recipe that is wrong fails once, with every error; the old
-    table stays.
+    (`datasense/full`), and the materialization says so. A recipe that is wrong, or whose new
+    table breaks a check that is an error, fails once, with every error; the old table stays.
 
     Raises:
         dagster.RetryRequested: the database did not answer.
@@ -44,14 +46,17 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
         record_build_failure,
         record_lineage,
     )
+    from datasense_assets.recipes.checking.recipe_tables import ChecksFailed, RecipeFacts, record_recipe_checks
     from datasense_assets.recipes.versions import COMPILER_VERSION
 
     catalog = catalog_engine()
+    asset = dg.AssetKey(list(recipe_key(org.slug, row.name)))
     try:
         with catalog.connect() as connection:
             versions = read_input_versions(connection, row.id)
             last = read_last_build(connection, row.id)
-        report, tables, lineage = _build(org, row, versions, last, force=t.FULL in context.run.tags)
+            facts = RecipeFacts.read(connection, org, row)
+        report, tables, lineage = _build(org, row, versions, last, facts, force=t.FULL in context.run.tags)
     except Exception as error:
         failure = _as_failure(row, error)
         if failure is None:
@@ -63,6 +68,10 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
                 run_id=context.run.run_id,
                 failure=FailureRecord(failure.kind, failure.message, failure.advice),
             )
+            if isinstance(error, ChecksFailed):
+                record_recipe_checks(connection, row, error.outcome, run_id=context.run.run_id)
+        if isinstance(error, ChecksFailed):
+            yield from check_results(asset, error.outcome, context.selected_asset_check_keys)
         attempt = context.op_execution_context.retry_number
         raise as_dagster([(row.name, failure)], attempt, once=t.ONCE in context.run.tags) from error
     with catalog.begin() as connection:
@@ -85,12 +94,14 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
             versions,
         )
         record_lineage(connection, row.id, lineage)
+        record_recipe_checks(connection, row, facts.outcome, run_id=context.run.run_id, rows=report.rows)
     outcome = _outcome(report, last, changed=changed)
     context.log.info(f"{org_schema(org.slug)}.{report.table}: {report.rows} rows, {outcome}")
     yield dg.MaterializeResult(
-        asset_key=dg.AssetKey(list(recipe_key(org.slug, row.name))),
+        asset_key=asset,
         metadata=build_metadata(org, report, tables) | {"build": outcome},
         data_version=dg.DataVersion(report.content_hash),
+        check_results=check_results(asset, facts.outcome, context.selected_asset_check_keys),
     )
 
 
@@ -106,15 +117,24 @@ def _outcome(report: BuildReport, last: LastBuild, *, changed: bool) -> str:
 def _as_failure(row: RecipeRow, error: Exception) -> SourceError | None:
     """The failure behind an exception: a recipe's own mistakes, all of them, or the world's."""
     from datasense_assets.recipes import RecipeErrors
+    from datasense_assets.recipes.checking.recipe_tables import ChecksFailed
 
     if isinstance(error, RecipeErrors):
         said = "\n".join(f"- {each}" for each in error.errors)
         return BadRecipe(f"The recipe {row.name} cannot be built:\n{said}\n", advice="Correct the recipe.")
+    if isinstance(error, ChecksFailed):
+        return BrokenChecks(error.message, advice=error.advice)
     return as_source_error(error)
 
 
 def _build(
-    org: Organization, row: RecipeRow, versions: Mapping[str, InputVersion], last: LastBuild, *, force: bool
+    org: Organization,
+    row: RecipeRow,
+    versions: Mapping[str, InputVersion],
+    last: LastBuild,
+    facts: RecipeFacts,
+    *,
+    force: bool,
 ) -> tuple[BuildReport, dict[str, dg.AssetKey], RecipeLineage]:
     """Build, and say which asset each input's warehouse table is, and what the result's columns are made of."""
     from datasense_assets.catalog.snapshot import SnapshotScope, read_snapshot
@@ -148,6 +168,7 @@ def _build(
             last=last,
             force=force,
             on_start=lambda: _forget(row),
+            inspect=facts.inspect,
         )
     tables = {inputs[alias].table: key for alias, key in input_keys_by_alias(org, row).items() if alias in inputs}
     # Compiled a moment ago, so this comes out of the cache.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from datasense_assets.assets.checks import check_loaded_table, check_results, refuse_broken
 from datasense_assets.assets.marking import mark_filled
 from datasense_assets.assets.metadata import load_metadata
 from datasense_assets.assets.putting_off import put_off_source
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from datasense_assets.connectors.base import Connector, Window
     from datasense_assets.ingest.load import PreparedLoad, Sync, UnchangedTable
     from datasense_assets.ingest.report import TableReport
+    from datasense_assets.warehouse.organizations import WarehouseTarget
 
 
 def load_source(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Iterator[Any]:
@@ -54,6 +56,8 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
         attempt = context.op_execution_context.retry_number
         until = put_off_source(context, source, failures, reading)
         raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags, put_off_until=until) from failures[0][1]
+    wanted = _wanted_resources(context, org, source)
+    refuse_broken(table for table in source.tables if table.resource in wanted)
 
 
 class DefectInLoad(SourceError):
@@ -222,7 +226,7 @@ def _load_tables(
             except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
                 _collect(failures, table.slug, error)
                 continue
-            yield from _events(context, org, source, reading, reports)
+            yield from _events(context, org, source, reading, reports, target, failures)
 
 
 def _collect(failures: list[tuple[str, SourceError]], table: str, error: Exception) -> None:
@@ -262,8 +266,7 @@ def _to_load(context: dg.AssetExecutionContext, org: Organization, source: Sourc
     """Top tables that the run selects, by themselves or by a repeat group; on a retry, those not loaded yet."""
     from datasense_assets.catalog.state import tables_loaded_by
 
-    selected = {tuple(key.path) for key in context.selected_asset_keys}
-    wanted = {table.resource for table in source.tables if table_key(org.slug, source.slug, table.slug) in selected}
+    wanted = _wanted_resources(context, org, source)
     done: frozenset[int] = frozenset()
     if context.op_execution_context.retry_number:
         with catalog_engine().connect() as connection:
@@ -271,6 +274,12 @@ def _to_load(context: dg.AssetExecutionContext, org: Organization, source: Sourc
     return [
         table for table in source.tables if table.parent is None and table.resource in wanted and table.id not in done
     ]
+
+
+def _wanted_resources(context: dg.AssetExecutionContext, org: Organization, source: Source) -> set[str]:
+    """Resources of the tables that the run selects; a repeat group comes with its whole resource."""
+    selected = {tuple(key.path) for key in context.selected_asset_keys}
+    return {table.resource for table in source.tables if table_key(org.slug, source.slug, table.slug) in selected}
 
 
 def _run_dlt(
@@ -311,19 +320,30 @@ def _events(
     source: Source,
     reading: Reading,
     reports: list[TableReport],
+    target: WarehouseTarget,
+    failures: list[tuple[str, SourceError]],
 ) -> Iterator[Any]:
     """A materialization for each table; those outside the selection, and partitions outside the run, are marked."""
     asked = set(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else set()
     for report in reports:
         key = dg.AssetKey(list(table_key(org.slug, source.slug, report.slug)))
         metadata = load_metadata(report)
+        checked: list[dg.AssetCheckResult] = []
+        try:
+            outcome = check_loaded_table(context, target, org, source, report)
+            checked = check_results(key, outcome, context.selected_asset_check_keys)
+        except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
+            _collect(failures, f"{report.slug} (checks)", error)
         context.log.info(f"{report.warehouse_table}: {report.rows_loaded} rows loaded, {report.row_count} in the table")
         filled = _filled(org, source, reading, report)
         missed = sorted(filled - asked if key in context.selected_asset_keys else filled)
         mark_filled(context, key, missed, metadata)
         if key in context.selected_asset_keys:
             yield dg.MaterializeResult(
-                asset_key=key, metadata=metadata, data_version=dg.DataVersion(str(report.data_version))
+                asset_key=key,
+                metadata=metadata,
+                data_version=dg.DataVersion(str(report.data_version)),
+                check_results=checked,
             )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import dagster as dg
 
+from datasense_assets.assets.checks import check_source, checks_alone, source_check_specs
 from datasense_assets.assets.specs import source_table_spec, undiscovered_spec
 from datasense_assets.catalog.models import Organization, Source
 from datasense_assets.running.partitions import source_partitions
@@ -31,11 +32,15 @@ def source_asset(org: Organization, source: Source) -> dg.AssetsDefinition:
     @dg.multi_asset(
         name=op_name(source),
         specs=[source_table_spec(org, source, table, partitions) for table in source.tables],
+        check_specs=source_check_specs(org, source),
         can_subset=True,
         backfill_policy=SINGLE_RUN,
         pool=pool_name(source.connector),
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        if checks_alone(context):
+            yield from check_source(context, org, source)
+            return
         from datasense_assets.assets.loading import load_source
 
         yield from load_source(context, org, source)

@@ -1,7 +1,8 @@
 """The stale-recipe sensor: one run an organisation for all its recipes whose inputs have new data.
 
 It asks only when the inputs have settled: a recipe waits while a source under it is running or due, and stays on its
-last good data while one has failed (docs/operations.md). Dagster orders the recipes inside the run.
+last good data while one has failed or breaks a check that is an error (docs/operations.md). Dagster orders the recipes
+inside the run.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ def build_stale_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefini
             ready = buildable(rows, busy_orgs(runs), frozenset(index.recipes))
             mark_requested(connection, [row.recipe_id for row in ready], now)
             requests = [_request(index, list(of_org)) for _, of_org in groupby(ready, key=lambda row: row.org_slug)]
-        skip = None if requests else f"{len(rows)} recipes wait for inputs that are due, running, missing or failed"
+        skip = (
+            None
+            if requests
+            else f"{len(rows)} recipes wait for inputs that are due, running, missing, failed or break a check"
+        )
         return dg.SensorResult(run_requests=requests, skip_reason=skip)
 
     return stale_recipes

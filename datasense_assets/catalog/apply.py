@@ -217,6 +217,7 @@ def _table_values(table: TableManifest, position: int) -> dict[str, Any]:
     values: dict[str, Any] = {
         "types": {column: str(kind) for column, kind in table.types.items()},
         "key": list(table.key),
+        "checks": list(table.checks),
         "position": position,
     }
     # Left out, the title that discovery found stays.

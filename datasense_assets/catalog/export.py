@@ -17,8 +17,8 @@ class UnknownOrganization(Exception):
 def export_organization(connection: Connection, slug: str) -> str:
     """The organisation as YAML: what differs from the defaults, secrets as references, tables that were chosen by hand.
 
-    Of a source that takes everything, tables are listed only where someone has set their types or keys: discovery finds
-    the others again.
+    Of a source that takes everything, tables are listed only where someone has set their types, keys or checks:
+    discovery finds the others again.
 
     Raises:
         UnknownOrganization: there is none of that slug.
@@ -72,9 +72,9 @@ def _tables(connection: Connection, source: RowMapping) -> dict[str, Any]:
     ).mappings()
     everything = source["discover_all"]
     tables = [
-        {"slug": row["slug"], "resource": row["resource"], **_given(row, title=None, types={}, key=[])}
+        {"slug": row["slug"], "resource": row["resource"], **_given(row, title=None, types={}, key=[], checks=[])}
         for row in rows
-        if not everything or row["types"] or row["key"]
+        if not everything or row["types"] or row["key"] or row["checks"]
     ]
     if not tables:
         return {}

@@ -141,13 +141,16 @@ class PartitionsManifest(Frozen):
 
 
 class TableManifest(Frozen):
-    """A table to load: `resource` is the connector's own id of it. `types` by column key; `key` names key columns."""
+    """A table to load: `resource` is the connector's own id of it. `types` by column key; `key` names key columns;
+    `checks` are looked over by the recipe language.
+    """
 
     slug: TableSlug
     resource: Annotated[str, AfterValidator(_not_blank)]
     title: str | None = None
     types: dict[str, ColumnType] = Field(default_factory=dict)
     key: tuple[str, ...] = ()
+    checks: tuple[Any, ...] = ()
 
 
 class SourceManifest(Frozen):
@@ -257,6 +260,8 @@ def _problem(error: ErrorDetails, document: YamlText) -> Problem:
         fix = f"Did you mean {near[0]}?" if near else f"Use one of {', '.join(_fields_at(loc[:-1]))}."
     elif kind in ("enum", "literal_error"):
         message, fix = "has a value that is not known.", f"Use {context.get('expected', 'another value')}."
+    elif kind == "tuple_type":
+        message, fix = "is no list.", "Start each entry with a dash."
     elif kind == "too_short":
         message, fix = "is an empty list.", "List at least one, or leave the field out."
     elif "fix" in context:

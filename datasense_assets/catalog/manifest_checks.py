@@ -5,16 +5,15 @@ It works on the file's plain data, so that a bad time zone does not hide a recip
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasense_assets.catalog.credentials import opens
-from datasense_assets.catalog.models import NAME_PATTERN, InputReference, Problem, identifier, table_name
+from datasense_assets.catalog.manifest_references import reference_problems
+from datasense_assets.catalog.models import NAME_PATTERN, Problem, identifier, table_name
 from datasense_assets.catalog.yaml_text import read_yaml
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def problems_between(data: Mapping[str, Any], recipes: list[dict[str, Any]]) -> 
         *_warehouse_names(sources),
         *(problem for at, each in named for problem in _recipe_name_problems(at, each)),
         *_duplicates(((f"{at}.name", each.get("name")) for at, each in named), "recipe"),
-        *_reference_problems(sources, named),
+        *reference_problems(sources, named),
         *(problem for at, each in named for problem in _json_problems(at, each)),
     ]
 
@@ -130,6 +129,8 @@ def _source_problems(at: str, source: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _duplicates(((f"{path}.slug", table.get("slug")) for path, table in tables), "table of this source")
     resources = ((f"{path}.resource", table.get("resource")) for path, table in tables)
     yield from _duplicates(resources, "table for the same resource", same=str)
+    for path, table in tables:
+        yield from _json_problems(f"{path}.checks", table.get("checks"))
     if source.get("discover_all") is False and "tables" not in source:
         fix = "List tables, or leave discover_all out."
         yield Problem(path=f"{at}.discover_all", message="without tables there would be nothing to load.", fix=fix)
@@ -205,56 +206,6 @@ def _recipe_name_problems(at: str, recipe: Mapping[str, Any]) -> Iterator[Proble
     if not isinstance(recipe.get("inputs"), dict) or not recipe["inputs"]:
         fix = "Write inputs: {alias: source:SOURCE.TABLE}."
         yield Problem(path=f"{at}.inputs", message="a recipe needs at least one input.", fix=fix)
-
-
-def _reference_problems(
-    sources: list[tuple[str, dict[str, Any]]], recipes: list[tuple[str, dict[str, Any]]]
-) -> Iterator[Problem]:
-    # Of two sources with one slug, the first counts: the second is told as a duplicate.
-    tables = {identifier(s["slug"]): s for _, s in reversed(sources) if isinstance(s.get("slug"), str)}
-    names = {identifier(r["name"]): at for at, r in recipes if isinstance(r.get("name"), str)}
-    graph: dict[str, set[str]] = {}
-    for at, recipe in recipes:
-        inputs = recipe.get("inputs")
-        for alias, text in inputs.items() if isinstance(inputs, dict) else ():
-            path = f"{at}.inputs.{alias}"
-            try:
-                reference = InputReference.parse(str(text))
-            except ValueError as error:
-                yield Problem(path=path, message=f"{error}.")
-                continue
-            if reference.recipe is not None:
-                graph.setdefault(identifier(str(recipe.get("name"))), set()).add(reference.recipe)
-                yield from _unknown(path, "recipe", reference.recipe, names)
-            else:
-                source = str(reference.source)
-                yield from _unknown(path, "source", source, tables)
-                if source in tables:
-                    yield from _unknown_table(path, str(reference.table), tables[source])
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        circle = list(reversed(error.args[1]))
-        at = names.get(circle[0], "recipes")
-        message = f"recipes wait for each other in a circle: {' → '.join(circle)}."
-        yield Problem(path=f"{at}.inputs", message=message, fix="Take one of these inputs out.")
-
-
-def _unknown(path: str, what: str, name: str, known: Collection[str]) -> Iterator[Problem]:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        fix = f"Did you mean {near[0]}?" if near else f"Add the {what} to this file, or correct the name."
-        yield Problem(path=path, message=f"this file has no {what} {name!r}.", fix=fix)
-
-
-def _unknown_table(path: str, table: str, source: Mapping[str, Any]) -> Iterator[Problem]:
-    if not isinstance(source.get("tables"), list) or source.get("discover_all") is True:
-        return
-    listed = {identifier(t["slug"]) for t in source["tables"] if isinstance(t, dict) and isinstance(t.get("slug"), str)}
-    # A repeat group's table is not listed: it comes with its parent.
-    if any(table.startswith(f"{parent}__") for parent in listed):
-        return
-    yield from _unknown(path, f"table of source {source.get('slug')}", table, listed)
 
 
 def check_manifest(

@@ -151,7 +151,7 @@ class SourceTable(Frozen):
     """A table of a source. A repeat group has `parent` (the slug of its parent table), its own slug
     `<parent>__<repeat>` and `path` (the names of the repeat groups down to it, as in `connectors.base.TableInfo`);
     `resource` is the connector's own id of the top table (form, tab, file); `history_start` is the day of its
-    first possible row, where the source knows it.
+    first possible row, where the source knows it; `checks` are as written, not looked over.
     """
 
     id: int
@@ -164,6 +164,7 @@ class SourceTable(Frozen):
     key: tuple[str, ...] = ()
     history_start: date | None = None
     columns: tuple[SourceColumn, ...] = ()
+    checks: tuple[Any, ...] = ()
 
 
 class Source(Frozen):
@@ -219,6 +220,12 @@ class RecipeRow(Frozen):
     def inputs(self) -> dict[str, str]:
         """Alias to `source:<source>.<table>` or `recipe:<name>`."""
         return {str(k): str(v) for k, v in self.spec.get("inputs", {}).items()}
+
+    @property
+    def checks(self) -> tuple[Any, ...]:
+        """The checks as written, not looked over."""
+        checks = self.spec.get("checks")
+        return tuple(checks) if isinstance(checks, list) else ()
 
 
 class Problem(Frozen):

@@ -58,6 +58,7 @@ FROM datasense.source_columns c WHERE c.table_id = t.id
 _TABLES = f"""
 SELECT json_agg(json_build_object('id', t.id, 'slug', t.slug, 'resource', t.resource, 'path', t.path,
            'parent', p.slug, 'title', t.title, 'types', t.types, 'key', t.key, 'history_start', t.history_start,
+           'checks', t.checks,
            'columns', coalesce(({_COLUMNS}), '[]'::json))
        ORDER BY coalesce(top.position, t.position), t.resource COLLATE "C",
                 cardinality(t.path), t.position, t.slug COLLATE "C")

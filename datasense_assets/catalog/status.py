@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, RowMapping, text
 
+from datasense_assets.catalog.check_status import Trouble, read_troubles, waits_for
 from datasense_assets.catalog.state import AffectedRecipe, SchemaChange
 from datasense_assets.catalog.state.stale import INPUTS, SPEC_CHANGED
 
@@ -20,6 +21,7 @@ class State(StrEnum):
     PAUSED = "paused"
     UNDISCOVERED = "undiscovered"
     FAILING = "failing"
+    BREAKS_CHECKS = "breaks checks"
     QUEUED = "queued"
     PUT_OFF = "put off"
     NEVER_LOADED = "never loaded"
@@ -34,7 +36,8 @@ class StatusRow:
 
     `why` and `what_to_do` are sentences ('' where nothing is to be done). `fresh_as_of`: the data is complete up to
     then (of a recipe: when it was built). `running`: a load of its source goes on now. `schema_changes`: what changed
-    in the table's columns in the last seven days, in words that name the recipes it breaks. Times have a time zone.
+    in the table's columns in the last seven days, in words that name the recipes it breaks. `warning`: checks that do
+    not hold and only warn, as a sentence. Times have a time zone.
     """
 
     kind: Literal["table", "recipe"]
@@ -50,10 +53,12 @@ class StatusRow:
     running: bool
     rejected_rows: int
     schema_changes: tuple[str, ...] = ()
+    warning: str = ""
 
 
 _TABLES = """
-SELECT o.slug AS org, s.slug AS source, t.slug AS table_slug, s.schedule = '"manual"'::jsonb AS manual,
+SELECT o.slug AS org, s.slug AS source, t.id AS table_id, t.slug AS table_slug,
+       s.schedule = '"manual"'::jsonb AS manual,
        st.next_due_at, st.failure_message, st.failure_advice, st.failures_in_a_row, st.last_failure_at,
        st.put_off_until,
        coalesce(st.last_requested_at > greatest(st.last_started_at, :now - interval '1 hour'), false)
@@ -80,7 +85,8 @@ ORDER BY o.slug COLLATE "C", s.slug COLLATE "C", t.position, t.slug COLLATE "C"
 """
 
 _RECIPES = f"""
-SELECT o.slug AS org, r.name, st.row_count, st.built_at, st.failure_message, st.failures_in_a_row, st.failed_at,
+SELECT o.slug AS org, r.id AS recipe_id, r.name, st.row_count, st.built_at,
+       st.failure_message, st.failures_in_a_row, st.failed_at,
        coalesce(st.last_requested_at > greatest(st.built_at, st.failed_at, :now - interval '1 hour'), false)
            OR EXISTS (SELECT FROM datasense.sync_requests q WHERE q.taken_at IS NULL AND q.org_id = o.id
                       AND q.recipe_id = r.id) AS queued,
@@ -105,14 +111,21 @@ def organization_status(
     """Every table and recipe of the organisation (None: of all), by organisation; tables first."""
     moment = now or datetime.now(UTC)
     binds = {"org": org_slug, "now": moment}
-    rows = [_table(row, moment) for row in connection.execute(text(_TABLES), binds).mappings()]
-    rows += [_recipe(row) for row in connection.execute(text(_RECIPES), binds).mappings()]
+    troubles = read_troubles(connection, org_slug, moment)
+    rows = [
+        _table(row, moment, troubles.of_table(row["table_id"]))
+        for row in connection.execute(text(_TABLES), binds).mappings()
+    ]
+    rows += [
+        _recipe(row, troubles.of_recipe(row["recipe_id"]))
+        for row in connection.execute(text(_RECIPES), binds).mappings()
+    ]
     return sorted(rows, key=lambda row: row.org)
 
 
-def _table(row: RowMapping, now: datetime) -> StatusRow:
+def _table(row: RowMapping, now: datetime, trouble: Trouble) -> StatusRow:
     source = f"{row['org']}/{row['source']}"
-    state, why, what_to_do = next(_table_states(row, source, now))
+    state, why, what_to_do = next(_table_states(row, source, now, trouble))
     return StatusRow(
         kind="table",
         org=row["org"],
@@ -127,6 +140,7 @@ def _table(row: RowMapping, now: datetime) -> StatusRow:
         running=row["running"],
         rejected_rows=row["rejected_rows"] or 0,
         schema_changes=tuple(str(_change(each)) for each in row["changes"] or ()),
+        warning=trouble.warning,
     )
 
 
@@ -134,7 +148,7 @@ def _change(row: dict[str, Any]) -> SchemaChange:
     return SchemaChange(**{**row, "affects": tuple(AffectedRecipe(**each) for each in row["affects"])})
 
 
-def _table_states(row: RowMapping, source: str, now: datetime) -> Iterator[tuple[State, str, str]]:
+def _table_states(row: RowMapping, source: str, now: datetime, trouble: Trouble) -> Iterator[tuple[State, str, str]]:
     """States that apply, the most telling first."""
     if row["source_paused"] or row["org_paused"]:
         yield _paused(row, source if row["source_paused"] else row["org"])
@@ -147,6 +161,9 @@ def _table_states(row: RowMapping, source: str, now: datetime) -> Iterator[tuple
         times = row["failures_in_a_row"]
         why = f"{row['failure_message']} ({times} time{'s' if times > 1 else ''} in a row)"
         yield State.FAILING, why, row["failure_advice"] or f"Run datasense test {source}."
+    if trouble.errors:
+        path = f"{source}/{row['table_slug']}"
+        yield State.BREAKS_CHECKS, trouble.why, f"Mend it at the source and sync; see datasense checks list {path}."
     if row["running"]:
         if row["loaded_at"] is None:
             yield State.QUEUED, "Its first load goes on now.", ""
@@ -179,9 +196,9 @@ def _paused(row: RowMapping, path: str) -> tuple[State, str, str]:
     return State.PAUSED, why, f"Run datasense resume {path}."
 
 
-def _recipe(row: RowMapping) -> StatusRow:
+def _recipe(row: RowMapping, trouble: Trouble) -> StatusRow:
     path = f"{row['org']}/recipes/{row['name']}"
-    state, why, what_to_do = next(_recipe_states(row))
+    state, why, what_to_do = next(_recipe_states(row, path, trouble))
     return StatusRow(
         kind="recipe",
         org=row["org"],
@@ -195,17 +212,24 @@ def _recipe(row: RowMapping) -> StatusRow:
         failure=row["failure_message"],
         running=False,
         rejected_rows=0,
+        warning=trouble.warning,
     )
 
 
-def _recipe_states(row: RowMapping) -> Iterator[tuple[State, str, str]]:
+def _recipe_states(row: RowMapping, path: str, trouble: Trouble) -> Iterator[tuple[State, str, str]]:
     build = f"Run datasense build {row['org']}/{row['name']}"
     if row["org_paused"]:
         yield _paused(row, row["org"])
     if row["failures_in_a_row"] > 0:
         yield State.FAILING, row["failure_message"] or "", f"Correct the recipe or its inputs. {build}."
+    if trouble.errors:
+        yield State.BREAKS_CHECKS, trouble.why, f"Mend its inputs or the recipe; see datasense checks list {path}."
     if row["queued"]:
         yield State.QUEUED, "A run was asked for and has not ended yet.", ""
+    outdated = row["built_at"] is None or row["spec_changed"] or row["inputs_changed"]
+    if trouble.broken_inputs and outdated:
+        state = State.NEVER_LOADED if row["built_at"] is None else State.LATE
+        yield state, waits_for(trouble.broken_inputs), f"See datasense checks list {row['org']}."
     if row["built_at"] is None:
         yield State.NEVER_LOADED, "It has not been built yet.", f"{build}, or wait until its inputs are loaded."
     if row["spec_changed"]:

@@ -99,6 +99,7 @@ source_tables = Table(
     _text("warehouse_name"),
     Column("position", Integer),
     _time("created_at"),
+    Column("checks", JSONB),
 )
 
 source_columns = Table(
@@ -324,6 +325,37 @@ alert_messages = Table(
     _text("last_error"),
     _time("sent_at"),
     _text("dropped_because"),
+)
+
+check_results = Table(
+    "check_results",
+    metadata,
+    _id(),
+    _number("table_id"),
+    _number("recipe_id"),
+    _text("name"),
+    _text("kind"),
+    _text("severity"),
+    Column("passed", Boolean),
+    _number("broken"),
+    _text("message"),
+    Column("samples", JSONB),
+    Column("declared", JSONB),
+    _number("data_version"),
+    _time("checked_at"),
+    _text("run_id"),
+)
+
+row_counts = Table(
+    "row_counts",
+    metadata,
+    _id(),
+    _number("table_id"),
+    _number("recipe_id"),
+    _time("at"),
+    _number("row_count"),
+    Column("accepted", Boolean),
+    _text("run_id"),
 )
 
 pauses = Table(

@@ -147,6 +147,7 @@ def check_raw(
 ) -> list[Problem]:
     """What connectors and the recipe language refuse in a manifest that is wrong in other ways too."""
     from datasense_assets.cli.recipe_checks import parse_recipes
+    from datasense_assets.cli.table_checks import form_problems
     from datasense_assets.connectors import validate_config
 
     problems: list[Problem] = []
@@ -155,14 +156,24 @@ def check_raw(
         if isinstance(source.get("connector"), str) and isinstance(config, dict) and isinstance(credentials, dict):
             found = validate_config(source["connector"], config, [str(name) for name in credentials])
             problems += [each.model_copy(update={"path": f"{path}.{each.path}"}) for each in found]
+        tables = source.get("tables")
+        problems += form_problems(
+            [
+                (f"{path}.tables[{index}]", table.get("checks"))
+                for index, table in enumerate(tables if isinstance(tables, list) else ())
+                if isinstance(table, dict)
+            ]
+        )
     return problems + parse_recipes(recipes)[1]
 
 
 def check_source(source: SourceManifest) -> list[Problem]:
-    """What is wrong with a source's connector, config and names of credentials."""
+    """What is wrong with a source's connector, config, names of credentials, and the form of its tables' checks."""
+    from datasense_assets.cli.table_checks import form_problems
     from datasense_assets.connectors import validate_config
 
-    return validate_config(source.connector, source.config, source.credentials.keys())
+    problems = validate_config(source.connector, source.config, source.credentials.keys())
+    return problems + form_problems([(f"tables[{i}]", table.checks) for i, table in enumerate(source.tables or ())])
 
 
 def _keys_for(manifest: Manifest) -> tuple[str, ...]:

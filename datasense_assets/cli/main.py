@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from datasense_assets.cli import (
     alerting,
     apply,
+    checks,
     database,
     demo,
     exporting,
@@ -121,6 +122,7 @@ app.command(rich_help_panel=_RECIPES, cls=preview.PreviewCommand)(preview.previe
 app.command(rich_help_panel=_RECIPES)(recipes.check)
 app.command(rich_help_panel=_RECIPES)(lineage.lineage)
 app.command(rich_help_panel=_RUNNING)(status.status)
+app.add_typer(checks.app, name="checks", rich_help_panel=_RUNNING)
 app.command(rich_help_panel=_RUNNING)(pausing.pause)
 app.command(rich_help_panel=_RUNNING)(pausing.resume)
 app.add_typer(alerting.app, name="alerts", rich_help_panel=_PLATFORM)

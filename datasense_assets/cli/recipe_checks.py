@@ -37,20 +37,27 @@ def _as_problems(errors: RecipeErrors, path: str) -> list[Problem]:
 
 
 def check_recipes(connection: Connection, manifest: Manifest) -> list[Problem]:
-    """What is wrong with a manifest's recipes; columns are checked where the catalog knows those of all inputs."""
+    """What is wrong with a manifest's recipes and checks; columns are checked where the catalog knows those of all
+    inputs.
+    """
     from datasense_assets.cli.address import organization_or_none
+    from datasense_assets.cli.table_checks import column_problems
 
     specs = [(f"recipes[{index}]", recipe.spec) for index, recipe in enumerate(manifest.recipes)]
     parsed, problems = parse_recipes(specs)
-    org = organization_or_none(connection, manifest.organization.slug) if parsed else None
+    checked = any(table.checks for source in manifest.sources for table in source.tables or ())
+    org = organization_or_none(connection, manifest.organization.slug) if parsed or checked else None
     if org is None or not any(table.columns for source in org.sources for table in source.tables):
         return problems
-    return problems + _column_problems(parsed, _as_it_will_be(org, manifest))
+    org = _as_it_will_be(org, manifest)
+    return problems + column_problems(manifest, org) + _column_problems(parsed, org)
 
 
 def _column_problems(recipes: Mapping[str, Recipe], org: Organization) -> list[Problem]:
     """What compiling finds; a recipe with an input whose columns nobody knows yet is passed over."""
-    from datasense_assets.recipes import RecipeErrors, compile_recipe
+    from datasense_assets.catalog.models import org_schema
+    from datasense_assets.cli.table_checks import look_up_errors
+    from datasense_assets.recipes import RecipeErrors, TableRef, compile_recipe
     from datasense_assets.recipes.inputs import input_table_refs
 
     problems: list[Problem] = []
@@ -59,7 +66,10 @@ def _column_problems(recipes: Mapping[str, Recipe], org: Organization) -> list[P
         if len(inputs) < len(recipe.inputs):
             continue
         try:
-            compile_recipe(recipe, inputs)
+            compiled = compile_recipe(recipe, inputs)
+            table = TableRef(org_schema(org.slug), recipe.ident, compiled.schema)
+            if wrong := look_up_errors(recipe.checks, table, org):
+                raise RecipeErrors(wrong)
         except RecipeErrors as errors:
             problems += _as_problems(errors, path)
     return problems

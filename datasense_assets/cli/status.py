@@ -21,7 +21,7 @@ def status(
     org: Annotated[str | None, typer.Argument(metavar="[ORG]", help="Only this organisation.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show how everything stands: fresh, late, failing, paused, queued; why, and what to do."""
+    """Show how everything stands: fresh, late, failing, breaking checks, paused, queued; why, and what to do."""
     from datasense_assets.catalog.status import organization_status
 
     with open_catalog() as catalog, catalog.connect() as connection:
@@ -48,7 +48,7 @@ def _show(rows: Sequence[StatusRow]) -> None:
                 row.row_count,
                 ago(row.fresh_as_of) if row.fresh_as_of else "",
                 _next(row.next_due_at),
-                f"{row.why} {row.what_to_do}".strip() + _rejected(row) + _changed(row),
+                " ".join(filter(None, (row.why, row.what_to_do, row.warning))) + _rejected(row) + _changed(row),
             )
             for row in rows
         ],

@@ -44,6 +44,7 @@ class _Outcome:
     """What the warehouse holds of one table after the load."""
 
     row_count: int = 0
+    live_rows: int = 0
     rows_loaded: int = 0
     rows_deleted: int = 0
     preview: tuple[dict[str, str | None], ...] = ()
@@ -91,6 +92,9 @@ def _settle(sync: Sync, prepared: PreparedLoad, connection: Connection) -> list[
     _store_rejected(prepared, connection, schema)
     for each, outcome in zip(prepared.tables, outcomes, strict=True):
         outcome.row_count = count_rows(connection, schema, each.warehouse_table)
+        outcome.live_rows = outcome.row_count
+        if sync.tracks_deletes:
+            outcome.live_rows = settle.count_live(connection, schema, each.warehouse_table)
         if prepared.needs_load:
             outcome.rows_loaded = settle.count_loaded(connection, schema, each.warehouse_table, prepared.loaded_at)
         outcome.preview = settle.preview(connection, schema, each.warehouse_table, each.plan.columns)
@@ -213,6 +217,7 @@ def _record(
         warehouse_table=load.warehouse_table,
         title=sync.shape_of(load).title,
         row_count=outcome.row_count,
+        live_rows=outcome.live_rows,
         rows_loaded=outcome.rows_loaded,
         rows_read=load.scratch.rows + (prepared.rejected.count if top else 0),
         rows_padded=prepared.stats.padded_rows if top else 0,

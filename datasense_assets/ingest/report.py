@@ -38,9 +38,10 @@ class SyncPlan:
 class TableReport:
     """What a load did to one table; the top table's report comes first, its repeat groups' follow.
 
-    `row_count`: rows in the table now, marked ones included. `rows_loaded`: rows added or changed. `rows_read`: rows
-    that came, the rejected ones included; `rows_padded` of them had fewer fields than the header. `bytes`,
-    `api_calls`, `throttled_seconds` are of the whole read and stand in the top table's report (0 in the others).
+    `row_count`: rows in the table now, marked ones included; `live_rows`: without them (None: not counted).
+    `rows_loaded`: rows added or changed. `rows_read`: rows that came, the rejected ones included; `rows_padded` of them
+    had fewer fields than the header. `bytes`, `api_calls`, `throttled_seconds` are of the whole read and stand in the
+    top table's report (0 in the others).
     `preview`: up to ten rows, personal columns masked. `changed`: the data version moved. `first_partition` None: every
     partition up to `last_partition` is filled (the whole history was read).
     """
@@ -51,6 +52,7 @@ class TableReport:
     warehouse_table: str
     title: str
     row_count: int
+    live_rows: int | None
     rows_loaded: int
     rows_read: int
     rows_padded: int

@@ -158,6 +158,7 @@ def _report(
         warehouse_table=sync.warehouse_table(table),
         title=table.title or table.slug,
         row_count=(status.row_count if status is not None else None) or 0,
+        live_rows=status.row_count if status is not None and not sync.tracks_deletes else None,
         rows_loaded=0,
         rows_read=0,
         rows_padded=0,

@@ -16,7 +16,7 @@ from datasense_assets.recipes.compiling.compile import compile_recipe
 from datasense_assets.recipes.compiling.lineage import Source
 from datasense_assets.recipes.compiling.statement import postgres_type
 from datasense_assets.recipes.language.derived import LabelValues
-from datasense_assets.recipes.making import BuildFailed, Made, Maker
+from datasense_assets.recipes.making import BuildFailed, Inspect, Made, Maker
 from datasense_assets.recipes.preview import mask, personal_columns
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
@@ -72,6 +72,7 @@ def build_recipe(
     last: LastBuild | None = None,
     force: bool = False,
     on_start: Callable[[], None] | None = None,
+    inspect: Inspect | None = None,
 ) -> BuildReport:
     """Makes `org_schema.<recipe>` hold what the recipe says, as the connection's role, and reports on it.
 
@@ -88,11 +89,13 @@ def build_recipe(
         force: build the whole table all the same.
         on_start: called before the table is touched, so that the last build can be forgotten: a process that dies after
             the commit must not leave a record of another table than the one that is there.
+        inspect: looks at the new table before it takes the old one's place, or at the one that stays.
 
     Raises:
         RecipeErrors: the recipe has mistakes.
         BuildFailed: a value cannot be read where `on_error` is `fail`, a number is too large, an input has changed.
         SwapRefused, TableBusy, LimitExceeded: from `warehouse.swap` and `warehouse.increment`.
+        Exception: whatever `inspect` raises; the old table stays.
 
     """
     limits = limits or SessionLimits()
@@ -101,15 +104,16 @@ def build_recipe(
     specs = tuple(ColumnSpec(name, postgres_type(dtype)) for name, dtype in compiled.schema.items())
     definition = definition_hash(compiled, recipe, specs, limits.timezone, today)
     key = None if versions is None else build_key(definition, versions, compiled.clock, today)
-    maker = Maker(connection, org_schema, recipe, compiled, specs, limits, tuple(inputs.values()))
+    hidden = personal_columns(compiled, inputs.values())
+    maker = Maker(connection, org_schema, recipe, compiled, specs, limits, tuple(inputs.values()), hidden, inspect)
     stands = last if last is not None and not force and maker.is_there() else None
     if stands is not None and key is not None and stands.build_key == key:
         made = Made(rows=stands.row_count or 0, content=stands.content_hash, unchanged=True)
+        maker.look_over()
     else:
         if on_start is not None:
             on_start()
         made = maker.make(incrementally=stands is not None and stands.definition_hash == definition)
-    hidden = personal_columns(compiled, inputs.values())
     names = tuple(compiled.schema.names)
     shown = fetch_rows(connection, org_schema, recipe.ident, preview_rows)
     return BuildReport(

@@ -88,6 +88,20 @@ def _resolve(
     return found
 
 
+def resolve_reference(
+    reference: InputReference,
+    organization: Organization,
+    connection: psycopg.Connection | None = None,
+    *,
+    schema: str | None = None,
+) -> TableRef | None:
+    """The table that a reference names, as `input_table_refs` finds it; None where it is not there."""
+    place = schema or org_schema(organization.slug)
+    if reference.recipe is not None:
+        return _recipe_ref(reference.recipe, organization, connection, place, frozenset())
+    return _source_ref(reference, organization, connection, place)
+
+
 def _source_ref(
     reference: InputReference, organization: Organization, connection: psycopg.Connection | None, schema: str
 ) -> TableRef | None:
@@ -112,8 +126,18 @@ def _table_ref(
         for column in table.columns
         if (labelled := [choice for choice in column.choices if choice.labels])
     }
-    personal = frozenset(column.name for column in table.columns if column.personal)
+    personal = frozenset(column.name for column in table.columns if column.personal) | _personal_ids(source, table)
     return TableRef(schema, name, ibis.schema(columns), personal, labels)
+
+
+def _personal_ids(source: Source, table: SourceTable) -> frozenset[str]:
+    """`_ds_row_id` and `_ds_parent_id` where they are made of a personal column, such as a phone number as the key."""
+    top = next((each for each in source.tables if each.resource == table.resource and not each.path), table)
+    by_name = {name: column.personal for column in top.columns for name in (column.name, column.key, column.label)}
+    given = source.config.get("key")
+    keys = {*top.key, *(given if isinstance(given, list) else [given] if isinstance(given, str) else [])}
+    # A key that no column is known of may be anything.
+    return frozenset({"_ds_row_id", "_ds_parent_id"}) if any(by_name.get(key, True) for key in keys) else frozenset()
 
 
 def _real_columns(connection: psycopg.Connection, schema: str, table: str) -> dict[str, dt.DataType]:

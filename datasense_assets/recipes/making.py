@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import psycopg
 
@@ -19,6 +21,23 @@ from datasense_assets.warehouse.errors import WarehouseError
 from datasense_assets.warehouse.increment import Origin, replace_changed_rows
 from datasense_assets.warehouse.reading import is_view, table_columns
 from datasense_assets.warehouse.swap import LimitExceeded, SessionLimits, apply_limits, replace_table, replace_view
+
+
+class Inspect(Protocol):
+    """Looks at a recipe's table; raises where it must not be put in place or built on.
+
+    `lost`: values lost to casts by column, None where nothing was built. `limits` None: the transaction has them.
+    """
+
+    def __call__(
+        self,
+        connection: psycopg.Connection,
+        ref: TableRef,
+        *,
+        lost: Mapping[str, int] | None,
+        limits: SessionLimits | None,
+    ) -> None:
+        """Look at the table."""
 
 
 class BuildFailed(WarehouseError):
@@ -49,6 +68,8 @@ class Maker:
     columns: tuple[ColumnSpec, ...]
     limits: SessionLimits
     inputs: tuple[TableRef, ...]
+    personal: frozenset[str] = frozenset()
+    inspect: Inspect | None = None
 
     def is_there(self) -> bool:
         """Whether the table has the columns that the recipe gives it; somebody may have dropped or altered it."""
@@ -65,13 +86,13 @@ class Maker:
             SwapRefused, TableBusy, LimitExceeded: from the warehouse.
         """
         try:
-            lost = self._count_lost()
+            made = Made(rows=0, lost=self._count_lost())
             if self.recipe.output.materialize == "view":
-                made = self._as_view()
+                self._as_view(made)
             elif incrementally and self.compiled.increment is not None:
-                made = self._row_by_row()
+                self._row_by_row(made)
             else:
-                made = self._whole()
+                self._whole(made)
         except psycopg.errors.QueryCanceled:
             raise LimitExceeded(
                 f"Counting unreadable values of {self.recipe.name} took longer than"
@@ -80,11 +101,15 @@ class Maker:
             ) from None
         except (psycopg.DataError, psycopg.ProgrammingError) as error:
             raise _failed(self.recipe, error, reason(error, self.inputs)) from None
-        made.lost = lost
         return made
 
-    def _whole(self) -> Made:
-        made = Made(rows=0)
+    def look_over(self) -> None:
+        """Have the table that stands inspected, as it will not be made."""
+        if self.inspect is not None:
+            ref = TableRef(self.schema, self.recipe.ident, self.compiled.schema, self.personal)
+            self.inspect(self.connection, ref, lost=None, limits=self.limits)
+
+    def _whole(self, made: Made) -> None:
         output = self.recipe.output
         indexes = [IndexSpec(tuple(index)) for index in output.indexes]
         if output.key is not None:
@@ -98,12 +123,11 @@ class Maker:
             indexes=indexes,
             table_comment=self._title,
             limits=self.limits,
-            staged=lambda connection, name: self._hash(made, connection, name),
+            staged=lambda connection, name: self._staged(made, connection, name),
         )
         made.rows, made.lost_views = replaced.rows, replaced.lost_views
-        return made
 
-    def _as_view(self) -> Made:
+    def _as_view(self, made: Made) -> None:
         replaced = replace_view(
             self.connection,
             self.schema,
@@ -112,11 +136,11 @@ class Maker:
             self.compiled.sql,
             view_comment=self._title,
             limits=self.limits,
+            staged=None if self.inspect is None else lambda connection, name: self._inspect(made, connection, name),
         )
-        return Made(rows=replaced.rows, lost_views=replaced.lost_views)
+        made.rows, made.lost_views = replaced.rows, replaced.lost_views
 
-    def _row_by_row(self) -> Made:
-        made = Made(rows=0)
+    def _row_by_row(self, made: Made) -> None:
         increment = self.compiled.increment
         assert increment is not None  # noqa: S101 - the caller has looked
         origin = Origin(
@@ -136,16 +160,21 @@ class Maker:
             self.compiled.sql,
             origin,
             limits=self.limits,
-            staged=lambda connection, name: self._hash(made, connection, name),
+            staged=lambda connection, name: self._staged(made, connection, name),
         )
         made.rows, made.added, made.removed = done.rows, done.added, done.removed
-        return made
 
     @property
     def _title(self) -> str | None:
         return self.recipe.description or self.recipe.title
 
-    def _hash(self, made: Made, connection: psycopg.Connection, name: str) -> None:
+    def _inspect(self, made: Made, connection: psycopg.Connection, name: str) -> None:
+        if self.inspect is not None:
+            ref = TableRef(self.schema, name, self.compiled.schema, self.personal)
+            self.inspect(connection, ref, lost=made.lost, limits=None)
+
+    def _staged(self, made: Made, connection: psycopg.Connection, name: str) -> None:
+        self._inspect(made, connection, name)
         found = content_hash(connection, self.schema, name)
         made.content = None if found is None else short_hash(columns_hash(self.columns), found)
 

@@ -7,17 +7,18 @@ import logging
 import dagster as dg
 
 from datasense_assets.running import tags as t
+from datasense_assets.running.scope import touched_paths
 
 _log = logging.getLogger("datasense.coordinator")
 
 
 class TaggingRunCoordinator(dg.QueuedRunCoordinator):
-    """Tags a run from its asset selection before it is queued, whoever submits it: UI, backfill, sensor or CLI."""
+    """Tags a run from what it selects (assets, or their checks alone) before it is queued, whoever submits it."""
 
     def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
         """Add what is missing of the tags, then queue the run as Dagster does."""
         run = context.dagster_run
-        what = t.selected(tuple(key.path) for key in run.asset_selection or ())
+        what = t.selected(touched_paths(run))
         if what.sources or what.recipes:
             missing = t.run_tags(run.tags, what, self._owner(run, what))
             if missing:

@@ -39,9 +39,13 @@ def current_scope() -> SnapshotScope | None:
     if explicit is not None:
         return explicit
     run = _run_of_arguments() or _run_being_loaded(sys._getframe())
-    if run is None or not run.asset_selection:
-        return None
-    return scope_of(selected(tuple(key.path) for key in run.asset_selection))
+    return None if run is None else scope_of(selected(touched_paths(run)))
+
+
+def touched_paths(run: dg.DagsterRun) -> set[tuple[str, ...]]:
+    """Key paths of the assets that a run selects, by themselves or by a check of theirs alone."""
+    keys = set(run.asset_selection or ()) | {check.asset_key for check in run.asset_check_selection or ()}
+    return {tuple(key.path) for key in keys}
 
 
 def scope_of(what: Selected) -> SnapshotScope | None:

@@ -132,11 +132,12 @@ def replace_view(
     *,
     view_comment: str | None = None,
     limits: SessionLimits | None = None,
+    staged: Staged | None = None,
 ) -> Replaced:
     """Make `schema.name` a view of `select` with the declared types, in place of the table or view that was there.
 
     Grants and comments come along, and so do other views of ours that hang on it. The rows are counted, so that a view
-    that fails is not taken for made. Transactions and errors as in `replace_table`.
+    that fails is not taken for made. `staged`, transactions and errors as in `replace_table`.
     """
     limits = limits or SessionLimits()
     with _in_turn(connection, f"{schema}.{name}", limits):
@@ -154,6 +155,11 @@ def replace_view(
 
         counting = sql.SQL("SELECT count(*) FROM ({}) AS made").format(sql.SQL(select))
         row = connection.execute(counting, binary=True).fetchone()
+        if staged is not None:
+            new = f"_ds_new_{_digest(f'{schema}.{name}')}"
+            create_view(connection, schema, new, columns, select)
+            staged(connection, new)
+            connection.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(schema, new)))
         return Replaced(int(row[0]) if row else 0, tuple(_take_turn(connection, limits, swap)))
 
 

@@ -15,6 +15,23 @@ from datasense_assets.settings import Settings
 from datasense_assets_tests.assets.literal import organization, recipe, snapshot, source
 
 
+def checked() -> Snapshot:
+    """A source and a recipe with checks, some of which nobody can read."""
+    visits = (
+        source()
+        .tables[0]
+        .model_copy(
+            update={"checks": ({"check": "not_null", "column": "day"}, {"check": "nice", "severity": "warn"}, 7)}
+        )
+    )
+    monthly = recipe()
+    monthly = monthly.model_copy(update={"spec": {**monthly.spec, "checks": [{"check": "row_count"}]}})
+    return snapshot(organization(sources=(source().model_copy(update={"tables": (visits,)}),), recipes=(monthly,)))
+
+
+CHECKED = checked()
+
+
 def build(made: Snapshot, **more: object) -> dg.Definitions:
     return build_definitions(made, Settings(), **more)  # type: ignore[arg-type]
 
@@ -105,6 +122,30 @@ def test_a_bad_row_is_a_visible_asset_that_fails_with_its_reason(bad, key, words
         )
 
 
+def test_checks_are_asset_checks_of_their_tables_and_each_can_be_run_alone() -> None:
+    repository = build(CHECKED).get_repository_def()
+    dg.Definitions.validate_loadable(build(CHECKED))
+    graph = repository.asset_graph
+    keys = {f"{key.asset_key.to_user_string()}:{key.name}": key for key in graph.asset_check_keys}
+    assert keys.keys() == {
+        "_platform/catalog:graph_is_from_the_catalog",
+        "clean_water/health_forms/visits:not_null_day",
+        "clean_water/health_forms/visits:nice",
+        "clean_water/health_forms/visits:check_3",
+        "clean_water/recipes/monthly:row_count",
+    }
+    ours = [key for key in keys.values() if key.name != "graph_is_from_the_catalog"]
+    # The UI offers to run a check by itself where no other must run with it.
+    assert {graph.get_execution_set_identifier(key) for key in ours} == {None}
+    visits = node(CHECKED, "clean_water/health_forms/visits")
+    assert {spec.name: spec.blocking for spec in visits.check_specs} == {
+        "not_null_day": True,
+        "nice": False,
+        "check_3": True,
+    }
+    assert next(s.description for s in visits.check_specs if s.name == "not_null_day") == "No row has null in day."
+
+
 def test_a_bad_row_leaves_the_others_alone() -> None:
     made = snapshot(organization(sources=(source(1), source(2, "fax-forms", connector="fax"))))
     assert "datasense/invalid" not in specs(made)["clean_water/health_forms/visits"].tags
@@ -136,9 +177,9 @@ def test_sensors_run_from_the_start_and_every_source_has_the_pool_of_its_connect
 def test_loading_the_location_imports_neither_dlt_nor_ibis_nor_pyarrow_nor_a_database_driver() -> None:
     code = (
         "import sys, datasense_assets.definitions, datasense_assets.assets.graph as g;"
-        "from datasense_assets_tests.assets.literal import snapshot;"
+        "from datasense_assets_tests.assets.test_graph import CHECKED;"
         "from datasense_assets.settings import Settings;"
-        "g.build_definitions(snapshot(), Settings()).get_repository_def();"
+        "g.build_definitions(CHECKED, Settings()).get_repository_def();"
         "print([m for m in ('dlt', 'ibis', 'pyarrow', 'pandas', 'psycopg', 'sqlalchemy', 'lark', 'httpx') "
         "if m in sys.modules and m not in before])"
     )

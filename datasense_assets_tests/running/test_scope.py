@@ -59,3 +59,13 @@ def test_a_run_pod_finds_its_run_in_its_arguments(monkeypatch: pytest.MonkeyPatc
 def test_dagster_still_has_the_function_whose_run_is_looked_up() -> None:
     execute = importlib.import_module("dagster._grpc.impl").core_execute_run
     assert "dagster_run" in inspect.signature(execute).parameters
+
+
+def test_a_run_of_checks_alone_builds_the_source_or_recipe_that_they_are_of() -> None:
+    visits, monthly = (
+        dg.AssetKey(["clean_water", "health_forms", "visits"]),
+        dg.AssetKey(["clean_water", "recipes", "m"]),
+    )
+    checks = frozenset({dg.AssetCheckKey(visits, "not_null_day"), dg.AssetCheckKey(monthly, "row_count")})
+    run = dg.DagsterRun(job_name="__ASSET_JOB", asset_selection=frozenset(), asset_check_selection=checks)
+    assert core_execute_run(run) == SnapshotScope(sources=FORMS.sources, recipes=frozenset({("clean_water", "m")}))

@@ -19,8 +19,9 @@ class StaleRecipe:
     """A recipe whose spec or data has changed since it was built, and what stands in the way of building it.
 
     `spec_changed`: its spec, the compiler, the organisation's time zone or the day that it asks for is another.
-    `changed`, `missing` (names nothing in the catalog), `never_loaded`, `failing` and `busy` (due, queued or running)
-    hold aliases of inputs; one is changed when its data, its columns or the choice labels that were used are others.
+    `changed`, `missing` (names nothing in the catalog), `never_loaded`, `failing`, `broken` (a check that is an error
+    does not hold, or was not run on the newest data) and `busy` (due, queued or running) hold aliases of inputs; one is
+    changed when its data, its columns or the choice labels that were used are others.
     `sources`: the sources it reads, as identifiers; `upstreams`: the recipes it reads, by name; `stale_upstreams`:
     those that are stale too and are to be built first; `blocked_upstreams`: those of them that have to wait themselves.
     `failed_unchanged`: it failed after the last change, so building again fails again.
@@ -37,6 +38,7 @@ class StaleRecipe:
     missing: tuple[str, ...]
     never_loaded: tuple[str, ...]
     failing: tuple[str, ...]
+    broken: tuple[str, ...]
     busy: tuple[str, ...]
     sources: tuple[str, ...]
     upstreams: tuple[str, ...]
@@ -58,6 +60,7 @@ class StaleRecipe:
             "is not in the catalog": self.missing,
             "has never been loaded": self.never_loaded,
             "has failed": self.failing,
+            "breaks a check": self.broken,
             "is due or running": self.busy,
             "waits itself": self.blocked_upstreams,
         }
@@ -68,7 +71,7 @@ class StaleRecipe:
 # One row for each input of each recipe, with the version it has now. `busy` counts a request as queued for an hour:
 # longer, and the run that was to serve it is taken for lost.
 INPUTS = """
-SELECT i.recipe_id, i.alias, i.source_ident, u.name AS upstream,
+SELECT i.recipe_id, i.alias, i.source_ident, t.id AS table_id, u.id AS upstream_id, u.name AS upstream,
        coalesce(ts.data_version, us.data_version) AS version,
        coalesce(ts.columns_hash, us.columns_hash) AS columns_hash, ts.labels_hash,
        greatest(ts.changed_at, ts.columns_changed_at, us.changed_at) AS changed_at,
@@ -78,6 +81,10 @@ SELECT i.recipe_id, i.alias, i.source_ident, u.name AS upstream,
        t.id IS NULL AND u.id IS NULL AS missing,
        coalesce(ts.loaded_at, us.built_at) IS NULL AS never_loaded,
        coalesce(ss.failures_in_a_row, us.failures_in_a_row, 0) > 0 AS failing,
+       EXISTS (SELECT FROM datasense.check_results c WHERE c.table_id = t.id AND c.severity = 'error'
+               AND (NOT c.passed OR c.data_version < ts.data_version))
+           OR EXISTS (SELECT FROM datasense.check_results c WHERE c.recipe_id = u.id AND c.severity = 'error'
+                      AND NOT c.passed) AS broken,
        coalesce(ss.next_due_at <= :now AND p.org_id IS NULL, false) OR coalesce(l.expires_at > :now, false)
            OR coalesce(ss.last_requested_at > greatest(ss.last_started_at, :now - interval '1 hour'), false) AS busy
 FROM datasense.recipe_inputs i
@@ -184,6 +191,7 @@ def _stale_recipe(row: RowMapping, stale: set[tuple[int, str]]) -> StaleRecipe:
         missing=tuple(each["alias"] for each in inputs if each["missing"]),
         never_loaded=tuple(each["alias"] for each in own if each["never_loaded"] and not each["missing"]),
         failing=tuple(each["alias"] for each in own if each["failing"]),
+        broken=tuple(each["alias"] for each in own if each["broken"]),
         busy=tuple(each["alias"] for each in own if each["busy"]),
         sources=tuple(sorted({each["source_ident"] for each in inputs if each["source_ident"] is not None})),
         upstreams=tuple(upstreams),

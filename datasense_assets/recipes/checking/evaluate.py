@@ -6,7 +6,7 @@ A check that cannot be run (its column is gone, its query took too long) is a ch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, time, tzinfo
+from datetime import datetime, time
 from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo
 
@@ -61,7 +61,7 @@ class _Run:
 
     def __init__(self, connection: psycopg.Connection, subject: Subject, limits: SessionLimits | None) -> None:
         self.connection, self.subject, self.limits = connection, subject, limits
-        self.zone: tzinfo = ZoneInfo(limits.timezone) if limits is not None else UTC
+        self.zone = ZoneInfo(subject.timezone)
         self.table = CheckedTable(subject.ref, subject.references)
         self.checks: dict[int, CheckBase] = {}
         self.written: dict[int, tuple[str, Any]] = {}

@@ -54,7 +54,8 @@ class Subject:
 
     `references`: the tables that `exists_in` looks into, as checks name them. `key`: the column whose values name rows
     to people, None where those are personal or there is none. `loaded_at`: of a recipe, when the oldest of its inputs
-    was complete. `lost`: of a recipe that was just built, values lost to casts by column.
+    was complete. `lost`: of a recipe that was just built, values lost to casts by column. `timezone`: in
+    which a day ends.
     """
 
     ref: TableRef
@@ -64,6 +65,7 @@ class Subject:
     of_recipe: bool = False
     loaded_at: datetime | None = None
     lost: Mapping[str, int] | None = None
+    timezone: str = "UTC"
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 

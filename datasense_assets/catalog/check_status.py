@@ -1,0 +1,102 @@
+"""Which checks do not hold, for `organization_status`: what they say, and which recipes wait because of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, text
+
+from datasense_assets.catalog.state.stale import INPUTS
+
+
+@dataclass
+class Trouble:
+    """Of one table or recipe: checks that block, checks that warn, recipes that wait for it, inputs it waits for."""
+
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+    broken_inputs: list[str] = field(default_factory=list)
+
+    @property
+    def why(self) -> str:
+        """What the checks that block say, and whom they keep waiting; '' where none does."""
+        if not self.errors:
+            return ""
+        said = "It breaks checks: " + " ".join(self.errors)
+        return f"{said} On their last good data: {', '.join(self.waiting)}." if self.waiting else said
+
+    @property
+    def warning(self) -> str:
+        """What the checks that only warn say; '' where all hold."""
+        return "Warning: " + " ".join(self.warnings) if self.warnings else ""
+
+
+NO_TROUBLE = Trouble()
+
+_RESULTS = """
+SELECT c.table_id, c.recipe_id, c.name, c.severity,
+       CASE WHEN c.passed THEN 'it was not run on the newest data.' ELSE c.message END AS message
+FROM datasense.check_results c
+LEFT JOIN datasense.table_status ts ON ts.table_id = c.table_id
+LEFT JOIN datasense.source_tables t ON t.id = c.table_id
+LEFT JOIN datasense.recipes r ON r.id = c.recipe_id
+JOIN datasense.organizations o ON o.id = coalesce(t.org_id, r.org_id)
+WHERE (CAST(:org AS text) IS NULL OR o.slug = :org)
+  AND (NOT c.passed OR (c.severity = 'error' AND c.data_version < ts.data_version))
+ORDER BY c.id
+"""
+
+_WAITING = f"""
+SELECT r.id AS recipe_id, r.name, i.alias, i.table_id, i.upstream_id
+FROM ({INPUTS}) i
+JOIN datasense.recipes r ON r.id = i.recipe_id
+JOIN datasense.organizations o ON o.id = r.org_id
+WHERE (CAST(:org AS text) IS NULL OR o.slug = :org) AND i.broken
+ORDER BY r.name COLLATE "C", i.alias
+"""  # noqa: S608 - constants of ours
+
+
+@dataclass
+class Troubles:
+    """What stands against tables and recipes, by their ids."""
+
+    tables: dict[int, Trouble] = field(default_factory=dict)
+    recipes: dict[int, Trouble] = field(default_factory=dict)
+
+    def of_table(self, table_id: int | None) -> Trouble:
+        """Of a table; nothing where all its checks hold."""
+        return NO_TROUBLE if table_id is None else self.tables.get(table_id, NO_TROUBLE)
+
+    def of_recipe(self, recipe_id: int) -> Trouble:
+        """Of a recipe; nothing where all its checks and those of its inputs hold."""
+        return self.recipes.get(recipe_id, NO_TROUBLE)
+
+
+def read_troubles(connection: Connection, org_slug: str | None, now: datetime) -> Troubles:
+    """What checks that do not hold mean for each table and recipe of the organisation (None: of all)."""
+    found = Troubles()
+    binds = {"org": org_slug, "now": now}
+    for row in connection.execute(text(_RESULTS), binds):
+        trouble = _at(found, row.table_id, row.recipe_id)
+        (trouble.errors if row.severity == "error" else trouble.warnings).append(f"{row.name} ({row.message})")
+    if not any(trouble.errors for each in (found.tables, found.recipes) for trouble in each.values()):
+        return found
+    for row in connection.execute(text(_WAITING), binds):
+        _at(found, row.table_id, row.upstream_id).waiting.append(row.name)
+        found.recipes.setdefault(row.recipe_id, Trouble()).broken_inputs.append(row.alias)
+    return found
+
+
+def _at(found: Troubles, table_id: int | None, recipe_id: int | None) -> Trouble:
+    if table_id is not None:
+        return found.tables.setdefault(table_id, Trouble())
+    return found.recipes.setdefault(recipe_id or 0, Trouble())
+
+
+def waits_for(aliases: Sequence[str]) -> str:
+    """Why a recipe is not built on its newest inputs."""
+    one = len(aliases) == 1
+    return f"Its input{'' if one else 's'} {', '.join(aliases)} break{'s' if one else ''} a check; it stays as it is."
