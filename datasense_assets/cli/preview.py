@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,7 +10,7 @@ from typer.core import TyperCommand
 
 from datasense_assets.cli.address import Address, find_recipe, open_catalog, read_organization
 from datasense_assets.cli.errors import InputWrong
-from datasense_assets.cli.output import JsonFlag, print_json, print_table, print_text, progress, say
+from datasense_assets.cli.output import JsonFlag, print_json, print_table, print_text, progress, say, warn
 
 if TYPE_CHECKING:
     from datasense_assets.catalog.models import Organization
@@ -53,6 +54,8 @@ def preview(
     with progress(f"Reading {recipe}"):
         wanted = limit if rows or not sql else None
         document = preview_document(address.org, address.name, step=step, rows=wanted, sample=sample or None)
+    for warning in document.get("warnings", ()):
+        warn(f"{warning['path']}: {warning['message']} [{warning['code']}]")
     if not sql:
         del document["sql"]
     if as_json:
@@ -105,6 +108,7 @@ def preview_document(
     """
     from datasense_assets.recipes import compile_recipe
     from datasense_assets.recipes.inputs import input_table_refs
+    from datasense_assets.recipes.measuring import measured_warnings
     from datasense_assets.recipes.preview import preview_step
     from datasense_assets.settings import get_settings
     from datasense_assets.warehouse.organizations import prepare_organization
@@ -131,6 +135,9 @@ def preview_document(
                 document["sample"] = sample
                 document["sampled"] = found.sampled
                 document["steps"] = [vars(figures) for figures in found.steps]
+                counting = SessionLimits(statement_timeout=5.0, timezone=org.timezone)
+                warnings = measured_warnings(warehouse, recipe, inputs, compiled.warnings, limits=counting)
+                document["warnings"] = [asdict(warning) for warning in warnings]
     return document
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     from datasense_assets.catalog.manifest import Manifest
     from datasense_assets.catalog.models import Organization, Problem, Source
     from datasense_assets.recipes import Recipe, RecipeErrors
+    from datasense_assets.recipes.errors import RecipeWarning
 
 
 def parse_recipes(specs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[dict[str, Recipe], list[Problem]]:
@@ -73,6 +76,31 @@ def _column_problems(recipes: Mapping[str, Recipe], org: Organization) -> list[P
         except RecipeErrors as errors:
             problems += _as_problems(errors, path)
     return problems
+
+
+def recipe_warnings(recipes: Mapping[str, Recipe], org: Organization | None) -> list[RecipeWarning]:
+    """What is probably not meant in good recipes, by path; with the organisation, what their columns tell as well."""
+    from datasense_assets.recipes import RecipeErrors, compile_recipe
+    from datasense_assets.recipes.advice import form_warnings
+    from datasense_assets.recipes.inputs import input_table_refs
+
+    found: list[RecipeWarning] = []
+    for path, recipe in recipes.items():
+        warnings = form_warnings(recipe)
+        if org is not None:
+            with contextlib.suppress(RecipeErrors):
+                warnings = compile_recipe(recipe, input_table_refs(recipe, org)).warnings
+        found += [replace(warning, path=f"{path}.{warning.path}") for warning in warnings]
+    return found
+
+
+def manifest_warnings(connection: Connection, manifest: Manifest) -> list[RecipeWarning]:
+    """`recipe_warnings` of a manifest's recipes, against what the catalog knows of its organisation."""
+    from datasense_assets.cli.address import organization_or_none
+
+    specs = [(f"recipes[{index}]", recipe.spec) for index, recipe in enumerate(manifest.recipes)]
+    org = organization_or_none(connection, manifest.organization.slug)
+    return recipe_warnings(parse_recipes(specs)[0], None if org is None else _as_it_will_be(org, manifest))
 
 
 def _as_it_will_be(org: Organization, manifest: Manifest) -> Organization:

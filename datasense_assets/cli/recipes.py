@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,7 @@ from datasense_assets.cli.asking import NO_DAEMON, daemon_is_alive, wait_for
 from datasense_assets.cli.errors import InputWrong
 from datasense_assets.cli.here import instance_for_runs, run_here
 from datasense_assets.cli.outcomes import Outcome, exit_code, print_outcomes
-from datasense_assets.cli.output import JsonFlag, print_json, progress, say
+from datasense_assets.cli.output import JsonFlag, print_json, progress, say, warn
 from datasense_assets.cli.pausing import person
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from datasense_assets.catalog.models import Organization, Problem, RecipeRow, Source
+    from datasense_assets.recipes.errors import RecipeWarning
 
 _FORM = "ORG[/RECIPE]"
 
@@ -149,17 +150,23 @@ def check(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Look a recipe or a manifest over and list every problem; needs no database unless --org is given."""
+    """Look a recipe or a manifest over and list every problem; needs no database unless --org is given.
+
+    Warnings are of what is allowed and probably not meant; they fail nothing.
+    """
     text = read_text(file)
     is_manifest, data = _read(text, file)
-    problems = _manifest_problems(text, file, org) if is_manifest else _recipe_problems(data, org)
+    problems, warnings = _look_at_manifest(text, file, org) if is_manifest else _look_at_recipe(data, org)
     what = "manifest" if is_manifest else "recipe"
     if problems:
         error = refusal(problems)
         raise InputWrong(error.message.replace("manifest", what), problems=problems)
+    for warning in warnings:
+        warn(str(warning))
     say(f"{file} is a good {what}.", style="green")
     if as_json:
-        print_json({"file": str(file), "kind": what, "problems": []})
+        entries = [asdict(warning) for warning in warnings]
+        print_json({"file": str(file), "kind": what, "problems": [], "warnings": entries})
 
 
 def _read(text: str, file: Path) -> tuple[bool, Any]:
@@ -175,34 +182,37 @@ def _read(text: str, file: Path) -> tuple[bool, Any]:
     return ("steps" not in data and "inputs" not in data) or "organization" in data, data
 
 
-def _manifest_problems(text: str, file: Path, org: str | None) -> list[Problem]:
+def _look_at_manifest(text: str, file: Path, org: str | None) -> tuple[list[Problem], list[RecipeWarning]]:
     from datasense_assets.catalog.manifest import ManifestErrors, parse_manifest
     from datasense_assets.catalog.manifest_checks import check_manifest
-    from datasense_assets.cli.recipe_checks import check_recipes, parse_recipes
+    from datasense_assets.cli.recipe_checks import check_recipes, manifest_warnings, parse_recipes, recipe_warnings
 
     try:
         manifest = parse_manifest(text, file, check_raw=check_raw)
     except ManifestErrors as error:
-        return list(error.problems)
+        return list(error.problems), []
     if org is None:
         specs = [(f"recipes[{index}]", recipe.spec) for index, recipe in enumerate(manifest.recipes)]
-        return [*check_manifest(manifest, check_source=check_source), *parse_recipes(specs)[1]]
+        parsed, problems = parse_recipes(specs)
+        return [*check_manifest(manifest, check_source=check_source), *problems], recipe_warnings(parsed, None)
     with open_catalog() as catalog, catalog.connect() as connection:
         read_organization(connection, org)
-        return check_manifest(
+        found = check_manifest(
             manifest, check_source=check_source, check_recipes=lambda given: check_recipes(connection, given)
         )
+        return found, [] if found else manifest_warnings(connection, manifest)
 
 
-def _recipe_problems(data: Any, org: str | None) -> list[Problem]:
-    """What is wrong with a recipe; raises RecipeErrors, whose paths count from the recipe."""
+def _look_at_recipe(data: Any, org: str | None) -> tuple[list[Problem], list[RecipeWarning]]:
+    """Raises RecipeErrors, whose paths count from the recipe."""
     from datasense_assets.recipes import Recipe, compile_recipe
+    from datasense_assets.recipes.advice import form_warnings
 
     recipe = Recipe.parse(data)
-    if org is not None:
-        from datasense_assets.recipes.inputs import input_table_refs
+    if org is None:
+        return [], form_warnings(recipe)
+    from datasense_assets.recipes.inputs import input_table_refs
 
-        with open_catalog() as catalog, catalog.connect() as connection:
-            stored = read_organization(connection, org)
-        compile_recipe(recipe, input_table_refs(recipe, stored))
-    return []
+    with open_catalog() as catalog, catalog.connect() as connection:
+        stored = read_organization(connection, org)
+    return [], compile_recipe(recipe, input_table_refs(recipe, stored)).warnings

@@ -45,6 +45,18 @@ MEANINGS: dict[Code, str] = {
 }
 
 
+WarningCode = Literal["never_matches", "needless_cast", "join_multiplies", "unused_input", "unordered_limit"]
+
+WARNINGS: dict[WarningCode, str] = {
+    "never_matches": "a condition that no row can meet",
+    "needless_cast": "a cast to the type that the column has already, or `on_error` where nothing can fail",
+    "join_multiplies": "a join on columns that nothing says are unique in the joined input: rows may multiply",
+    "unused_input": "an input that no step reads",
+    "unordered_limit": "a limit without a sort before it, which keeps any rows",
+}
+"""Every code of a warning and what it means. Codes are stable; a warning keeps nothing from being built."""
+
+
 @dataclass(frozen=True)
 class RecipeError:
     """One mistake: a stable `code`, the `path` in the recipe, a sentence for people, the nearest right name if any."""
@@ -57,6 +69,19 @@ class RecipeError:
     def __str__(self) -> str:
         """The error on one line."""
         return f"{self.path or 'recipe'}: {self.message} [{self.code}]"
+
+
+@dataclass(frozen=True)
+class RecipeWarning:
+    """Something allowed and probably not meant: a stable `code`, the `path` in the recipe, words with the fix."""
+
+    code: WarningCode
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        """The warning on one line."""
+        return f"{self.path}: {self.message} [{self.code}]"
 
 
 class RecipeErrors(ValueError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import ibis
 import ibis.expr.datatypes as dt
@@ -23,6 +24,7 @@ from datasense_assets.catalog.models import (
 from datasense_assets.recipes.compiling.compile import compile_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.errors import RecipeErrors
+from datasense_assets.recipes.keys import result_keys
 from datasense_assets.recipes.preview import personal_columns
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
@@ -127,7 +129,21 @@ def _table_ref(
         if (labelled := [choice for choice in column.choices if choice.labels])
     }
     personal = frozenset(column.name for column in table.columns if column.personal) | _personal_ids(source, table)
-    return TableRef(schema, name, ibis.schema(columns), personal, labels)
+    return TableRef(schema, name, ibis.schema(columns), personal, labels, _table_keys(source, table, columns))
+
+
+def _table_keys(source: Source, table: SourceTable, columns: Collection[str]) -> frozenset[frozenset[str]]:
+    """What tells the rows of a loaded table apart: their ids, and the key by hand, named as at the source."""
+    found = [{"_ds_row_id"}] + ([{"_ds_parent_id", "_ds_index"}] if table.parent is not None else [])
+    given = source.config.get("key")
+    by_key = {column.key: column.name for column in table.columns}
+    for key in (table.key, given if isinstance(given, list) else ()):
+        found += [{by_key.get(str(name), str(name)) for name in key}] if key else []
+    return frozenset(frozenset(key) for key in found if key <= set(columns))
+
+
+def _recipe_keys(recipe: Recipe, inputs: Mapping[str, TableRef]) -> frozenset[frozenset[str]]:
+    return result_keys(recipe, lambda alias: inputs[alias].keys if alias in inputs else ())
 
 
 def _personal_ids(source: Source, table: SourceTable) -> frozenset[str]:
@@ -163,7 +179,8 @@ def _recipe_ref(
     if connection is not None:
         columns = _real_columns(connection, schema, ident)
         personal = frozenset(stored.personal if stored is not None else ())
-        return TableRef(schema, ident, ibis.schema(columns), personal) if columns else None
+        keys = _stored_keys(stored.spec) if stored is not None else frozenset()
+        return TableRef(schema, ident, ibis.schema(columns), personal, keys=keys) if columns else None
     if stored is None or ident in above:
         return None
     try:
@@ -173,4 +190,14 @@ def _recipe_ref(
     except RecipeErrors:
         # That recipe's own mistakes are told where it is checked; here its table is not there.
         return None
-    return TableRef(schema, ident, compiled.schema, personal_columns(compiled, inputs.values()))
+    personal = personal_columns(compiled, inputs.values())
+    return TableRef(schema, ident, compiled.schema, personal, keys=_recipe_keys(recipe, inputs))
+
+
+def _stored_keys(spec: Mapping[str, Any]) -> frozenset[frozenset[str]]:
+    """As far as its own steps tell; what its inputs' keys are is not looked up."""
+    try:
+        recipe = Recipe.parse(spec)
+    except RecipeErrors:
+        return frozenset()
+    return result_keys(recipe, lambda _: ())

@@ -330,10 +330,10 @@ class _Renaming:
     def rest(self) -> None:
         """Output and checks, which are about the result."""
         output = self.data.get("output") or {}
-        for key, value in output.items():
-            output[key] = (
-                [[self.mapped(n) for n in index] for index in value] if key == "indexes" else self.fields(value)
-            )
+        if "indexes" in output:
+            output["indexes"] = [[self.mapped(name) for name in index] for index in output["indexes"]]
+        if output.get("key") is not None:
+            output["key"] = [self.mapped(name) for name in output["key"]]
         for check in self.data.get("checks") or ():
             if check["check"] == "max_lossy_casts":
                 if check.get("column") is not None:

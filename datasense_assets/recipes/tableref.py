@@ -15,7 +15,7 @@ class TableRef:
     """An existing table: its Postgres schema, its name and its columns' types.
 
     `personal` names columns whose values a preview must not show. `choice_labels` gives, for a column of a form with a
-    choice list, the label by stored value.
+    choice list, the label by stored value. `keys` are sets of columns each of which is known to tell the rows apart.
     """
 
     schema: str
@@ -23,3 +23,4 @@ class TableRef:
     columns: ibis.Schema
     personal: frozenset[str] = frozenset()
     choice_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    keys: frozenset[frozenset[str]] = frozenset()

@@ -120,7 +120,12 @@ def test_a_preview_of_what_is_not_built_yet_says_so(loaded: CommandLine) -> None
 
 def test_a_good_file_is_said_to_be_good(datasense: CommandLine) -> None:
     recipe = datasense.write("recipe.json", json.dumps(RECIPES[0]))
-    assert datasense("check", recipe, "--json").document == {"file": str(recipe), "kind": "recipe", "problems": []}
+    assert datasense("check", recipe, "--json").document == {
+        "file": str(recipe),
+        "kind": "recipe",
+        "problems": [],
+        "warnings": [],
+    }
     assert datasense("check", datasense.manifest(recipes=RECIPES), "--json").document["kind"] == "manifest"
 
 
@@ -158,3 +163,39 @@ def test_columns_are_checked_against_an_organisation(loaded: CommandLine) -> Non
 @pytest.mark.parametrize("text", ["- 1\n- 2\n", "just words", "a: [1"])
 def test_a_file_that_is_neither_is_refused(datasense: CommandLine, text: str) -> None:
     datasense("check", datasense.write("odd.yaml", text), code=1)
+
+
+UNSURE = {
+    "version": 1,
+    "name": "unsure",
+    "inputs": {"all": "source:places.towns", "more": "source:places.towns", "spare": "source:places.towns"},
+    "steps": [
+        {"op": "join", "with": "more", "how": "left", "on": [{"left": "town", "right": "town"}]},
+        {"op": "filter", "where": {"column": "people", "operator": "in", "value": []}},
+    ],
+}
+
+
+def test_warnings_are_told_and_fail_nothing(loaded: CommandLine) -> None:
+    path = loaded.write("unsure.yaml", UNSURE)
+    result = loaded("check", path, "--json")
+    codes = [(warning["code"], warning["path"]) for warning in result.document["warnings"]]
+    assert codes == [("unused_input", "inputs.spare"), ("never_matches", "steps[1].where")]
+    assert "spare" in result.words
+    with_org = loaded("check", path, "--org", loaded.org, "--json").document["warnings"]
+    assert ("join_multiplies", "steps[0].on") in [(warning["code"], warning["path"]) for warning in with_org]
+    manifest = loaded.manifest(recipes=[*RECIPES, UNSURE])
+    for arguments in ((), ("--org", loaded.org)):
+        found = loaded("check", manifest, "--json", *arguments).document["warnings"]
+        assert "recipes[2].inputs.spare" in [warning["path"] for warning in found]
+
+
+def test_a_preview_counts_whether_a_join_multiplies_rows(loaded: CommandLine) -> None:
+    steps = [UNSURE["steps"][0]]  # type: ignore[index]
+    loaded("apply", loaded.manifest(recipes=[{**UNSURE, "steps": steps}]))
+    codes = [each["code"] for each in loaded("preview", f"{loaded.org}/unsure", "--json").document["warnings"]]
+    assert codes == ["unused_input"]
+    schema = f"org_{loaded.org.replace('-', '_')}"
+    loaded.rows(f"UPDATE {schema}.places__towns SET town = 'Ajmer'")
+    result = loaded("preview", f"{loaded.org}/unsure")
+    assert "1 value comes several times in town" in result.words

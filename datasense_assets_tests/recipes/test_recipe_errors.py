@@ -239,7 +239,7 @@ FORM: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
         [("invalid_value", "steps[0].on[0].left")],
     ),
     ({"steps": [{**FILTER, "id": "a"}, {**FILTER, "id": "a"}]}, [("duplicate_step_id", "steps[1].id")]),
-    ({"output": {"materialize": "view"}}, [("invalid_value", "output.materialize")]),
+    ({"output": {"materialize": "cube"}}, [("invalid_value", "output.materialize")]),
     ({"checks": [{"check": "nice"}]}, [("invalid_value", "checks[0].check")]),
 ]
 

@@ -194,6 +194,11 @@ def test_output_and_checks_follow_a_column_to_the_end() -> None:
     assert "to" not in data["checks"][4]  # the same name in the other table, which is this one
 
 
+def test_the_key_of_an_incremental_table_follows_too() -> None:
+    recipe = recipe_of([], output={"materialize": "incremental", "key": ["_ds_row_id"]})
+    assert rename_column(recipe, "_ds_row_id", "id").output.key == ["id"]
+
+
 def test_what_cannot_be_renamed_is_refused_with_its_place() -> None:
     recipe = recipe_of([{"op": "formula", "column": "x", "formula": "a + 1"}], ["t", "o"])
     for new, alias, code in (("x", None, "name_collision"), ("", None, "invalid_value"), ("y", "z", "unknown_input")):

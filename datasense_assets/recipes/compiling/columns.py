@@ -102,6 +102,11 @@ def _cast_one(item: CastColumn, frame: Frame, context: Context, path: str) -> ir
     except NoSuchCast as error:
         context.error("type_mismatch", f"{path}.to", f"{item.column!r}: {error}; cast it to text first.")
         return None
+    if kind_of(column) is item.to and item.to is not T.TEXT:
+        context.warn("needless_cast", path, f"{item.column!r} is {item.to} already; remove the cast.")
+    elif result.lost is None and "on_error" in item.model_fields_set:
+        message = f"every {kind_of(column)} can be read as {item.to}, so on_error does nothing; remove it."
+        context.warn("needless_cast", f"{path}.on_error", message)
     if item.on_error == "fail":
         return failing(result, column, item.column, item.to)
     note_lossy(result, item.column, frame, context)
@@ -122,6 +127,7 @@ def formula(step: Formula, frame: Frame, context: Context) -> Frame:
 
 def _formula_value(step: Formula, frame: Frame, context: Context) -> ir.Value | None:
     from datasense_assets.recipes.formula import FormulaErrors, parse_formula
+    from datasense_assets.recipes.formula.names import bracketed
 
     known = {name: frame.table[name] for name in frame.table.columns if name not in frame.placeholders}
     try:
@@ -135,7 +141,10 @@ def _formula_value(step: Formula, frame: Frame, context: Context) -> ir.Value | 
     except FormulaErrors as errors:
         for error in errors.errors:
             if error.code == "unknown_column":
-                context.error("unknown_column", "formula", error.message, error.suggestion)
+                written = step.formula[error.position : error.position + error.length]
+                known_as = next((name for name in context.gone if written in (name, bracketed(name))), "")
+                became = f" {context.gone[known_as].capitalize()}." if known_as else ""
+                context.error("unknown_column", "formula", error.message + became, error.suggestion)
             else:
                 code: Any = "type_mismatch" if error.code == "type_mismatch" else "bad_formula"
                 message = f"at character {error.position + 1} of the formula: {error.message}"

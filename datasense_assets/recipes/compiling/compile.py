@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 # The modules that register how steps compile.
+from datasense_assets.recipes.advice import form_warnings
 from datasense_assets.recipes.compiling import aggregate as _aggregate
 from datasense_assets.recipes.compiling import columns as _columns
 from datasense_assets.recipes.compiling import derived as _derived
@@ -38,7 +40,7 @@ from datasense_assets.recipes.compiling.lineage import (
 from datasense_assets.recipes.compiling.registry import compile_step
 from datasense_assets.recipes.compiling.statement import select_statement
 from datasense_assets.recipes.compiling.stored import DELETED_AT, stored_rows
-from datasense_assets.recipes.errors import RecipeError, RecipeErrors, nearest
+from datasense_assets.recipes.errors import RecipeError, RecipeErrors, RecipeWarning, nearest
 from datasense_assets.recipes.language.derived import LabelValues
 from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
@@ -56,9 +58,9 @@ class Compiled:
     """What a recipe compiles to. `lossy_casts` has (column, SQL that counts the values lost in it).
 
     `lineage` gives the source columns of each result column, `row_lineage` those that only decide which rows there are,
-    `row_uses` the same by how they do; `named` are those without which the recipe could not be compiled. `clock`:
-    whether the result hangs on the day or even the moment of the build. `increment`: how changed rows are known, where
-    the recipe is kept incrementally.
+    `row_uses` the same by how they do; `named` are those without which the recipe could not be compiled. `warnings`
+    are what is allowed and probably not meant, in the order of the recipe. `clock`: whether the result hangs on the day
+    or even the moment of the build. `increment`: how changed rows are known, where the recipe is kept incrementally.
     """
 
     sql: str
@@ -67,6 +69,7 @@ class Compiled:
     row_lineage: list[Source]
     row_uses: Mapping[RowUse, list[Source]]
     named: list[Source]
+    warnings: list[RecipeWarning]
     lossy_casts: list[tuple[str, str]]
     key: str
     clock: Clock = "none"
@@ -111,13 +114,17 @@ def compile_recipe(recipe: Recipe, inputs: Mapping[str, TableRef], *, sample: in
 
 def _cache_key(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None) -> str:
     tables = [
-        [alias, ref.schema, ref.table, [[name, str(dtype)] for name, dtype in ref.columns.items()]]
+        [alias, ref.schema, ref.table, [[name, str(dtype)] for name, dtype in ref.columns.items()], _keys(ref)]
         for alias, ref in sorted(inputs.items())
     ]
     # A null that is written may mean something else than a field left out (`otherwise`).
     written = recipe.model_dump_json(by_alias=True, exclude_unset=True)
     body = json.dumps([COMPILER_VERSION, ibis.__version__, written, tables, sample, _labels_used(recipe, inputs)])
     return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _keys(ref: TableRef) -> list[list[str]]:
+    return sorted(sorted(key) for key in ref.keys)
 
 
 def _labels_used(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[Any]:
@@ -140,8 +147,8 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
         for item in context.lossy
     ]
     uses = row_uses(frame.table)
-    kept = {name for index in recipe.output.indexes for name in index} | checked_columns(recipe.checks)
-    mentions = context.mentions | {(frame.table.op(), name) for name in kept}
+    kept = {name for index in recipe.output.indexes for name in index} | set(recipe.output.key or ())
+    mentions = context.mentions | {(frame.table.op(), name) for name in kept | checked_columns(recipe.checks)}
     return Compiled(
         sql=select_statement(frame.table, known),
         schema=frame.table.schema(),
@@ -149,6 +156,7 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
         row_lineage=row_lineage(uses),
         row_uses=uses,
         named=named_sources(mentions),
+        warnings=sorted([*form_warnings(recipe), *context.warnings], key=_place),
         lossy_casts=counts,
         key=key,
         clock=_clock(frame.table),
@@ -161,6 +169,12 @@ def _clock(table: ir.Table) -> Clock:
     if operation.find(ops.TimestampNow):
         return "moment"
     return "day" if operation.find(ops.DateNow) else "none"
+
+
+def _place(warning: RecipeWarning) -> tuple[bool, int]:
+    """Inputs before steps, steps in order."""
+    step = re.match(r"steps\[(\d+)\]", warning.path)
+    return step is not None, int(step[1]) if step else 0
 
 
 def names_before(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[tuple[str, ...]]:
@@ -190,11 +204,14 @@ def _run_steps(
     if sample is not None:
         frame = replace(frame, table=frame.table.limit(sample))
     labels = {alias: ref.choice_labels for alias, ref in inputs.items()}
-    context = Context(frames, recipe.start, errors, choice_labels=labels)
+    keys = {alias: ref.keys for alias, ref in inputs.items()}
+    context = Context(frames, recipe.start, errors, choice_labels=labels, keys=keys)
     for index, step in enumerate(recipe.steps):
         context.index, context.label = index, step_label(index, step)
         seen(frame)
-        frame = compile_step(step, frame, context)
+        after = compile_step(step, frame, context)
+        context.note_gone(step, frame, after)
+        frame = after
     return frame, context
 
 

@@ -14,7 +14,9 @@ import ibis.expr.types as ir
 from datasense_assets.catalog.models import POSTGRES_NAME_BYTES
 from datasense_assets.recipes.compiling.kinds import kind_of, to_kind
 from datasense_assets.recipes.compiling.lineage import Mention
-from datasense_assets.recipes.errors import Code, RecipeError, nearest
+from datasense_assets.recipes.errors import Code, RecipeError, RecipeWarning, WarningCode, nearest
+from datasense_assets.recipes.language.columns import Rename
+from datasense_assets.recipes.language.step import StepBase
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,8 @@ class Lossy:
 class Context:
     """What a step may look at besides its frame: the other inputs, and the labels of their choices by alias and column.
 
-    It collects errors, lossy casts and the columns that steps name.
+    `keys` are the inputs' keys by alias, `gone` says of columns that earlier steps took away what became of them. It
+    collects errors, warnings, lossy casts and the columns that steps name.
     """
 
     inputs: Mapping[str, Frame]
@@ -85,12 +88,32 @@ class Context:
     label: str = ""
     choice_labels: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
     mentions: set[Mention] = field(default_factory=set)
+    warnings: list[RecipeWarning] = field(default_factory=list)
+    keys: Mapping[str, frozenset[frozenset[str]]] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
 
     def error(self, code: Code, path: str, message: str, suggestion: str | None = None) -> None:
         """Reports a mistake at `path` within the current step; the step's number and name go before the message."""
         separator = "." if path and not path.startswith("[") else ""
         where = f"steps[{self.index}]{separator}{path}"
         self.errors.append(RecipeError(code, where, f"{self.label}: {message}", suggestion))
+
+    def warn(self, code: WarningCode, path: str, message: str) -> None:
+        """Reports what is allowed and probably not meant, as `error` does."""
+        self.warnings.append(RecipeWarning(code, f"steps[{self.index}].{path}", f"{self.label}: {message}"))
+
+    def note_gone(self, step: StepBase, before: Frame, after: Frame) -> None:
+        """Keeps what became of the columns that the step took away."""
+        if after.is_open:
+            return
+        renamed = step.columns if isinstance(step, Rename) else {}
+        number = f"step {self.index + 1} ({getattr(step, 'op', '')})"
+        for name in before.names:
+            if not after.has(name):
+                new = renamed.get(name)
+                self.gone[name] = f"{number} removed it" if new is None else f"{number} calls it {new!r} now"
+        for name in after.names:
+            self.gone.pop(name, None)
 
     def column(self, frame: Frame, name: str, path: str, *, side: str = "") -> ir.Value | None:
         """The column, or None when it is a placeholder (silently) or not there (reported)."""
@@ -112,6 +135,8 @@ class Context:
         suggestion = nearest(name, frame.names)
         shown = ", ".join(frame.names[:12]) + (", ..." if len(frame.names) > 12 else "")
         hint = f"did you mean {suggestion!r}?" if suggestion else f"it has {shown}."
+        if not side and name in self.gone:
+            hint = f"{self.gone[name]}. Use it before that step, or keep it there."
         place = side or "the table at this point"
         self.error("unknown_column", path, f"{place} has no column {name!r}; {hint}", suggestion)
 

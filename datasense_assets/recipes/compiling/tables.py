@@ -19,6 +19,7 @@ from datasense_assets.recipes.compiling.kinds import (
     to_kind,
 )
 from datasense_assets.recipes.compiling.registry import compiles
+from datasense_assets.recipes.keys import is_covered
 from datasense_assets.recipes.language.tables import Join, Union
 
 T = ColumnType
@@ -38,6 +39,7 @@ def join(step: Join, frame: Frame, context: Context) -> Frame:
         if keys is None:
             return frame
         return Frame(_joined(step, frame, right, keys, context.index)[0], frame.placeholders, frame.is_open)
+    _warn_of_many(step, keys, context)
     wanted = _wanted(step, right, context)
     brought = None if keys is None else _brought(step, frame, wanted, context)
     if keys is None or brought is None:
@@ -50,6 +52,20 @@ def join(step: Join, frame: Frame, context: Context) -> Frame:
     hidden = frozenset(new for old, new in brought.items() if old in right.placeholders)
     columns += [table[renamed[old]].name(new) for old, new in brought.items() if old in renamed]
     return Frame(table.select(columns), frame.placeholders | hidden, frame.is_open or right.is_open)
+
+
+def _warn_of_many(step: Join, keys: list[tuple[str, str]] | None, context: Context) -> None:
+    """Says so where the input has known keys and the join is on none of them."""
+    known = context.keys.get(step.with_, frozenset())
+    columns = [right for _, right in keys or ()]
+    if keys and known and not is_covered(columns, known):
+        said = ", ".join(sorted(set(columns)))
+        context.warn(
+            "join_multiplies",
+            "on",
+            f"nothing says that {said} is unique in the input {step.with_!r}, so a row may come out several times; "
+            f"deduplicate or aggregate {step.with_!r} in a recipe of its own, or declare a unique check on it.",
+        )
 
 
 def _left_column(step: Join, table: ir.Table, name: str, right_key: str | None, renamed: dict[str, str]) -> ir.Value:
