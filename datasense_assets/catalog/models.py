@@ -83,7 +83,7 @@ class Tier(StrEnum):
 
 
 _TIME = r"([01]\d|2[0-3]):[0-5]\d"
-AlertKind = Literal["failing", "late", "schema_change"]
+AlertKind = Literal["failing", "late", "check", "schema_change"]
 
 
 class Alerting(Frozen):

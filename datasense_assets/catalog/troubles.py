@@ -68,6 +68,24 @@ WHERE st.failures_in_a_row > 0
 ORDER BY since NULLS FIRST
 """
 
+# What a check says holds no value of anybody's data.
+_BROKEN = """
+SELECT coalesce(t.org_id, r.org_id) AS org_id, o.slug AS org_slug,
+       coalesce(s.slug || '/' || t.slug, 'recipes/' || r.name) AS subject, min(c.checked_at) AS since,
+       array_agg(c.name ORDER BY c.name) AS names, bool_or(c.severity = 'error') AS blocks,
+       array_agg(c.name || ': ' || c.message ORDER BY c.name) AS said
+FROM datasense.check_results c
+LEFT JOIN datasense.source_tables t ON t.id = c.table_id
+LEFT JOIN datasense.sources s ON s.id = t.source_id
+LEFT JOIN datasense.recipes r ON r.id = c.recipe_id
+JOIN datasense.organizations o ON o.id = coalesce(t.org_id, r.org_id)
+WHERE NOT c.passed
+  AND NOT EXISTS (SELECT FROM datasense.pauses q WHERE q.org_id = o.id
+                  AND (q.source_id IS NULL OR q.source_id = t.source_id))
+GROUP BY 1, 2, 3
+ORDER BY since
+"""
+
 # Due, and no run has begun: still in the catalog's backlog, or asked for and waiting in the queue.
 _LATE = """
 SELECT o.id AS org_id, o.slug AS org_slug, s.slug AS subject, st.next_due_at AS since
@@ -94,6 +112,7 @@ def troubles(connection: Connection, now: datetime, *, free_disk: float | None =
     """
     found = list(_failing(connection))
     late = list(_late(connection, now))
+    found += _broken_checks(connection)
     return [*found, *late, *_platform(connection, now, late, free_disk)]
 
 
@@ -130,6 +149,21 @@ def _advice(row: RowMapping) -> str:
     if row["subject"].startswith("recipes/"):
         return f"Correct the recipe or its inputs, then run datasense build {path.replace('/recipes/', '/')}."
     return f"Run datasense test {path}."
+
+
+def _broken_checks(connection: Connection) -> Iterator[Trouble]:
+    for row in connection.execute(text(_BROKEN)).mappings():
+        waits = " Recipes that read it wait on their last good data." if row["blocks"] else ""
+        yield Trouble(
+            org_id=row["org_id"],
+            org_slug=row["org_slug"],
+            kind="check",
+            subject=row["subject"],
+            fingerprint=f"{','.join(row['names'])}{':blocks' if row['blocks'] else ''}",
+            what=f"{' '.join(row['said'])}{waits}",
+            advice="Look at the rows that it names and correct them where they come from, or correct the check.",
+            since=row["since"],
+        )
 
 
 def _late(connection: Connection, now: datetime) -> Iterator[Trouble]:

@@ -254,6 +254,27 @@ def test_changed_columns_are_told_once_with_the_recipes_that_use_them(world: Wor
     assert "by_age" in hook.got[0]["message"]
 
 
+def test_broken_checks_of_a_table_are_one_alert_until_others_break_or_all_hold(world: World, hook: Hook) -> None:
+    world.run(
+        "INSERT INTO datasense.source_tables (source_id, org_id, slug, resource) "
+        "SELECT id, org_id, 'visits', 'v' FROM datasense.sources WHERE slug = 'forms'"
+    )
+    broken = (
+        "INSERT INTO datasense.check_results (table_id, name, kind, severity, passed, message) "
+        "SELECT id, '{name}', 'unique', '{severity}', false, 'Two rows have one key.' FROM datasense.source_tables"
+    )
+    world.run(broken.format(name="unique_id", severity="warn"))
+    assert world.look().opened == 1
+    assert world.look() == Planned()
+    world.run(broken.format(name="not_null_id", severity="error"))
+    assert world.look().changed == 1
+    world.send()
+    assert "not_null_id: Two rows" in hook.got[0]["message"]
+    assert "wait on their last good data" in hook.got[0]["message"]
+    world.run("UPDATE datasense.check_results SET passed = true")
+    assert world.look().closed == 1
+
+
 def test_many_failures_at_once_are_an_alarm_of_the_operators(
     world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
