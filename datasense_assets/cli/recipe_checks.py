@@ -57,10 +57,11 @@ def check_recipes(connection: Connection, manifest: Manifest) -> list[Problem]:
 
 
 def _column_problems(recipes: Mapping[str, Recipe], org: Organization) -> list[Problem]:
-    """What compiling finds; a recipe with an input whose columns nobody knows yet is passed over."""
+    """What the columns have against them; a recipe with an input whose columns nobody knows yet is passed over."""
     from datasense_assets.catalog.models import org_schema
     from datasense_assets.cli.table_checks import look_up_errors
-    from datasense_assets.recipes import RecipeErrors, TableRef, compile_recipe
+    from datasense_assets.recipes import RecipeErrors, TableRef
+    from datasense_assets.recipes.compiling.compile import check_recipe
     from datasense_assets.recipes.inputs import input_table_refs
 
     problems: list[Problem] = []
@@ -69,8 +70,8 @@ def _column_problems(recipes: Mapping[str, Recipe], org: Organization) -> list[P
         if len(inputs) < len(recipe.inputs):
             continue
         try:
-            compiled = compile_recipe(recipe, inputs)
-            table = TableRef(org_schema(org.slug), recipe.ident, compiled.schema)
+            checked = check_recipe(recipe, inputs)
+            table = TableRef(org_schema(org.slug), recipe.ident, checked.schema)
             if wrong := look_up_errors(recipe.checks, table, org):
                 raise RecipeErrors(wrong)
         except RecipeErrors as errors:
@@ -80,8 +81,9 @@ def _column_problems(recipes: Mapping[str, Recipe], org: Organization) -> list[P
 
 def recipe_warnings(recipes: Mapping[str, Recipe], org: Organization | None) -> list[RecipeWarning]:
     """What is probably not meant in good recipes, by path; with the organisation, what their columns tell as well."""
-    from datasense_assets.recipes import RecipeErrors, compile_recipe
+    from datasense_assets.recipes import RecipeErrors
     from datasense_assets.recipes.advice import form_warnings
+    from datasense_assets.recipes.compiling.compile import check_recipe
     from datasense_assets.recipes.inputs import input_table_refs
 
     found: list[RecipeWarning] = []
@@ -89,7 +91,7 @@ def recipe_warnings(recipes: Mapping[str, Recipe], org: Organization | None) -> 
         warnings = form_warnings(recipe)
         if org is not None:
             with contextlib.suppress(RecipeErrors):
-                warnings = compile_recipe(recipe, input_table_refs(recipe, org)).warnings
+                warnings = check_recipe(recipe, input_table_refs(recipe, org)).warnings
         found += [replace(warning, path=f"{path}.{warning.path}") for warning in warnings]
     return found
 

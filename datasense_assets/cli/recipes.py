@@ -205,14 +205,15 @@ def _look_at_manifest(text: str, file: Path, org: str | None) -> tuple[list[Prob
 
 def _look_at_recipe(data: Any, org: str | None) -> tuple[list[Problem], list[RecipeWarning]]:
     """Raises RecipeErrors, whose paths count from the recipe."""
-    from datasense_assets.recipes import Recipe, compile_recipe
+    from datasense_assets.recipes import Recipe
     from datasense_assets.recipes.advice import form_warnings
 
     recipe = Recipe.parse(data)
     if org is None:
         return [], form_warnings(recipe)
+    from datasense_assets.recipes.compiling.compile import check_recipe
     from datasense_assets.recipes.inputs import input_table_refs
 
     with open_catalog() as catalog, catalog.connect() as connection:
         stored = read_organization(connection, org)
-    return [], compile_recipe(recipe, input_table_refs(recipe, stored)).warnings
+    return [], check_recipe(recipe, input_table_refs(recipe, stored)).warnings

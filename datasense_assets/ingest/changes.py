@@ -88,12 +88,13 @@ def _broken(row: RecipeRow, before: Organization, now: Organization) -> str | No
 
 
 def _mistake(row: RecipeRow, org: Organization) -> str | None:
-    from datasense_assets.recipes import Recipe, RecipeErrors, compile_recipe
+    from datasense_assets.recipes import Recipe, RecipeErrors
+    from datasense_assets.recipes.compiling.compile import check_recipe
     from datasense_assets.recipes.inputs import input_table_refs
 
     try:
         recipe = Recipe.parse(row.spec)
-        compile_recipe(recipe, input_table_refs(recipe, org))
+        check_recipe(recipe, input_table_refs(recipe, org))
     except RecipeErrors as errors:
         return str(errors.errors[0].message)
     return None

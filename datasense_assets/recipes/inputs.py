@@ -21,7 +21,7 @@ from datasense_assets.catalog.models import (
     org_schema,
     table_name,
 )
-from datasense_assets.recipes.compiling.compile import compile_recipe
+from datasense_assets.recipes.compiling.compile import check_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.errors import RecipeErrors
 from datasense_assets.recipes.keys import result_keys
@@ -186,12 +186,12 @@ def _recipe_ref(
     try:
         recipe = Recipe.parse(stored.spec)
         inputs = _resolve(recipe, organization, None, schema, above)
-        compiled = compile_recipe(recipe, inputs)
+        checked = check_recipe(recipe, inputs)
     except RecipeErrors:
         # That recipe's own mistakes are told where it is checked; here its table is not there.
         return None
-    personal = personal_columns(compiled, inputs.values())
-    return TableRef(schema, ident, compiled.schema, personal, keys=_recipe_keys(recipe, inputs))
+    personal = personal_columns(checked, inputs.values())
+    return TableRef(schema, ident, checked.schema, personal, keys=_recipe_keys(recipe, inputs))
 
 
 def _stored_keys(spec: Mapping[str, Any]) -> frozenset[frozenset[str]]:

@@ -123,7 +123,7 @@ class Maker:
             indexes=indexes,
             table_comment=self._title,
             limits=self.limits,
-            staged=lambda connection, name: self._staged(made, connection, name),
+            staged=lambda connection, name, rows: self._staged(made, connection, name, rows),
         )
         made.rows, made.lost_views = replaced.rows, replaced.lost_views
 
@@ -136,7 +136,7 @@ class Maker:
             self.compiled.sql,
             view_comment=self._title,
             limits=self.limits,
-            staged=None if self.inspect is None else lambda connection, name: self._inspect(made, connection, name),
+            staged=None if self.inspect is None else lambda connection, name, _: self._inspect(made, connection, name),
         )
         made.rows, made.lost_views = replaced.rows, replaced.lost_views
 
@@ -160,7 +160,7 @@ class Maker:
             self.compiled.sql,
             origin,
             limits=self.limits,
-            staged=lambda connection, name: self._staged(made, connection, name),
+            staged=lambda connection, name, rows: self._staged(made, connection, name, rows),
         )
         made.rows, made.added, made.removed = done.rows, done.added, done.removed
 
@@ -173,9 +173,9 @@ class Maker:
             ref = TableRef(self.schema, name, self.compiled.schema, self.personal)
             self.inspect(connection, ref, lost=made.lost, limits=None)
 
-    def _staged(self, made: Made, connection: psycopg.Connection, name: str) -> None:
+    def _staged(self, made: Made, connection: psycopg.Connection, name: str, rows: int) -> None:
         self._inspect(made, connection, name)
-        found = content_hash(connection, self.schema, name)
+        found = content_hash(connection, self.schema, name, rows)
         made.content = None if found is None else short_hash(columns_hash(self.columns), found)
 
     def _count_lost(self) -> dict[str, int]:

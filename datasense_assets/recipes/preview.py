@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from datasense_assets.recipes.compiling.compile import Compiled, compile_recipe
+from datasense_assets.recipes.compiling.compile import Checked, Compiled, compile_recipe
 from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
@@ -176,7 +176,7 @@ def reason(error: psycopg.Error, inputs: Iterable[TableRef]) -> str:
     return said.partition(":")[0]
 
 
-def personal_columns(compiled: Compiled, inputs: Iterable[TableRef]) -> frozenset[str]:
+def personal_columns(compiled: Compiled | Checked, inputs: Iterable[TableRef]) -> frozenset[str]:
     """The result's columns that are made of a personal column."""
     personal = {(ref.table, name) for ref in inputs for name in ref.personal}
     return frozenset(name for name, sources in compiled.lineage.items() if personal.intersection(sources))

@@ -95,9 +95,10 @@ def replace_changed_rows(
             removed = connection.execute(take_out).rowcount
             added = connection.execute(put_in, binary=True).rowcount
             row = connection.execute(sql.SQL("SELECT count(*) FROM {table}").format(**names)).fetchone()
+            rows = int(row[0]) if row else 0
             if staged is not None:
-                staged(connection, table)
-            return Incremented(int(row[0]) if row else 0, removed, added)
+                staged(connection, table, rows)
+            return Incremented(rows, removed, added)
     except psycopg.errors.LockNotAvailable:
         raise TableBusy(
             f"{schema}.{table} was being built for more than {limits.lock_timeout:g} s.", advice="Try again."

@@ -30,8 +30,8 @@ OWN_INDEX_PREFIX = "_ds_ix_"
 _TRY_SECONDS = 0.1
 _PAUSE_SECONDS = 0.4
 
-Staged = Callable[[psycopg.Connection, str], None]
-"""Looks at the new table before it is swapped in: the connection, in the swap's transaction, and the table's name."""
+Staged = Callable[[psycopg.Connection, str, int], None]
+"""Looks at the new table before it counts: the connection, in its transaction, the table's name and how many rows."""
 
 
 class TableBusy(DatabaseUnavailable):
@@ -116,7 +116,7 @@ def replace_table(
         comment_on(connection, "TABLE", schema, new, title, _comments(columns, old))
         connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(schema, new)))
         if staged is not None:
-            staged(connection, new)
+            staged(connection, new, rows)
         if old is not None:
             old.grant_on(connection, schema, new)
         lost = _take_turn(connection, limits, lambda: _swap(connection, schema, table, new, old, renames))
@@ -155,12 +155,13 @@ def replace_view(
 
         counting = sql.SQL("SELECT count(*) FROM ({}) AS made").format(sql.SQL(select))
         row = connection.execute(counting, binary=True).fetchone()
+        rows = int(row[0]) if row else 0
         if staged is not None:
             new = f"_ds_new_{_digest(f'{schema}.{name}')}"
             create_view(connection, schema, new, columns, select)
-            staged(connection, new)
+            staged(connection, new, rows)
             connection.execute(sql.SQL("DROP VIEW {}").format(sql.Identifier(schema, new)))
-        return Replaced(int(row[0]) if row else 0, tuple(_take_turn(connection, limits, swap)))
+        return Replaced(rows, tuple(_take_turn(connection, limits, swap)))
 
 
 def _what_hangs_on(connection: psycopg.Connection, schema: str, table: str) -> Attachments | None:

@@ -16,8 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlglot.lineage import lineage as sqlglot_lineage
 
-from datasense_assets.recipes import Recipe, TableRef, compile_recipe
-from datasense_assets.recipes.compiling.compile import Compiled
+from datasense_assets.recipes import Recipe, RecipeErrors, TableRef, compile_recipe
+from datasense_assets.recipes.compiling.compile import Compiled, check_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.compiling.patterns import BadPattern, postgres_pattern
 from datasense_assets.recipes.compiling.registry import compiled_models
@@ -245,3 +245,24 @@ def test_rows_that_their_source_has_deleted_are_in_no_number(kitchen: Kitchen) -
     assert aggregated.rows == [(2,)]
     joined = kitchen.cook({"op": "join", "with": "u", "how": "inner", "on": [{"left": "n", "right": "n"}]})
     assert joined.column("n") == [3]
+
+
+def test_a_check_finds_what_compiling_finds_without_writing_sql() -> None:
+    tables = {
+        alias: TableRef("org_x", alias, ibis.schema({name: CANONICAL[kind] for name, kind in columns.items()}))
+        for alias, columns in (("visits", EXAMPLE_TABLE), ("people", EXAMPLE_OTHER))
+    }
+    tables["visits"] = replace(tables["visits"], choice_labels=EXAMPLE_LABELS)
+    good = recipe_of([STEP_MODELS["join"].example, STEP_MODELS["aggregate"].example], list(tables))
+    compiled, checked = compile_recipe(good, tables), check_recipe(good, tables)
+    assert (checked.schema, checked.lineage) == (compiled.schema, compiled.lineage)
+    again = {"op": "formula", "column": "visits", "formula": "visits * 2 + visits - 1"}
+    entangled = recipe_of([again] * 99, list(tables))
+    bad = recipe_of([{"op": "drop", "columns": ["x"]}, {"op": "sort", "by": ["y"]}], list(tables))
+    for recipe in (bad, entangled):
+        told = []
+        for look in (compile_recipe, check_recipe):
+            with pytest.raises(RecipeErrors) as caught:
+                look(recipe, tables)
+            told.append([(error.code, error.path) for error in caught.value.errors])
+        assert told[0] == told[1]

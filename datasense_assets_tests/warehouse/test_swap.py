@@ -130,8 +130,8 @@ def test_who_looks_at_the_new_table_can_refuse_it(connection: psycopg.Connection
     replace(connection)
     seen: list[object] = []
 
-    def look(inside: psycopg.Connection, name: str) -> None:
-        seen.extend(fetch_rows(inside, "org_a", name))
+    def look(inside: psycopg.Connection, name: str, rows: int) -> None:
+        seen.extend(fetch_rows(inside, "org_a", name, rows))
         raise SwapRefused("I do not like it.", advice="Another.")
 
     with pytest.raises(SwapRefused, match="not like"):

@@ -47,10 +47,12 @@ from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.recipes.versions import COMPILER_VERSION, Clock
 
-__all__ = ["COMPILER_VERSION", "DELETED_AT", "Compiled", "compile_recipe"]
+__all__ = ["COMPILER_VERSION", "DELETED_AT", "Checked", "Compiled", "check_recipe", "compile_recipe"]
 _REGISTERED = (_aggregate, _columns, _derived, _reshaping, _rows, _tables, _texts, _values, _windows)
 
 _CACHE_SIZE = 512
+# Levels of an expression; from about 300 on the SQL writer runs out of Python's stack.
+_SURELY_WRITTEN = 150
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Compiled:
 
 
 _cache: OrderedDict[str, Compiled] = OrderedDict()
+_checked: OrderedDict[str, Checked] = OrderedDict()
 _cache_lock = threading.Lock()
 
 
@@ -110,6 +113,62 @@ def compile_recipe(recipe: Recipe, inputs: Mapping[str, TableRef], *, sample: in
         while len(_cache) > _CACHE_SIZE:
             _cache.popitem(last=False)
     return compiled
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a recipe without its SQL, as in `Compiled`."""
+
+    schema: ibis.Schema
+    lineage: Mapping[str, list[Source]]
+    warnings: list[RecipeWarning]
+
+
+def check_recipe(recipe: Recipe, inputs: Mapping[str, TableRef]) -> Checked:
+    """As `compile_recipe`, without writing the SQL, which is two thirds of the work.
+
+    Only where steps are so entangled that the SQL writer may give up is it asked. Results are kept in the same way.
+
+    Raises:
+        RecipeErrors: every mistake at once, those of `compile_recipe`.
+
+    """
+    key = _cache_key(recipe, inputs, None)
+    with _cache_lock:
+        if key in _checked:
+            _checked.move_to_end(key)
+            return _checked[key]
+    frame, context = _run_steps(recipe, inputs, None)
+    context.errors.extend(_output_errors(recipe, frame, context))
+    if context.errors:
+        raise RecipeErrors(context.errors)
+    if _depth(frame.table.op()) > _SURELY_WRITTEN:
+        compile_recipe(recipe, inputs)
+    checked = Checked(frame.table.schema(), column_lineage(frame.table), _warnings(recipe, context))
+    with _cache_lock:
+        _checked[key] = checked
+        while len(_checked) > _CACHE_SIZE:
+            _checked.popitem(last=False)
+    return checked
+
+
+def _warnings(recipe: Recipe, context: Context) -> list[RecipeWarning]:
+    return sorted([*form_warnings(recipe), *context.warnings], key=_place)
+
+
+def _depth(root: ops.Node) -> int:
+    """The longest way down an expression, in nodes."""
+    depths: dict[ops.Node, int] = {}
+    waiting = [root]
+    while waiting:
+        node = waiting[-1]
+        below = [child for child in node.__children__ if child not in depths]
+        if below:
+            waiting.extend(below)
+        else:
+            waiting.pop()
+            depths[node] = 1 + max((depths[child] for child in node.__children__), default=0)
+    return depths[root]
 
 
 def _cache_key(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None) -> str:
@@ -156,7 +215,7 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
         row_lineage=row_lineage(uses),
         row_uses=uses,
         named=named_sources(mentions),
-        warnings=sorted([*form_warnings(recipe), *context.warnings], key=_place),
+        warnings=_warnings(recipe, context),
         lossy_casts=counts,
         key=key,
         clock=_clock(frame.table),
