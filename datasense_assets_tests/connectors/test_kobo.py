@@ -208,7 +208,9 @@ def test_submissions_become_flat_text_pages_with_nested_repeats(connector: KoboC
         },
         at=START,
     )
-    form.add({"water/tests": []}, at=START + timedelta(minutes=1))
+    form.add(
+        {"water/tests": [], "several": "yes no", "place/inner/gps": "26.9 75.8 0 0"}, at=START + timedelta(minutes=1)
+    )
     pages = read(connector)
     assert [p.path for p in pages] == [(), ("tests",), ("tests", "readings"), ("soil_tests",), ("members",)]
     assert {str(f.type) for p in pages for f in p.data.schema} == {"string"}
@@ -219,6 +221,7 @@ def test_submissions_become_flat_text_pages_with_nested_repeats(connector: KoboC
     assert json.loads(first["_attachments"])[0]["filename"] == "a.jpg"
     assert first["_validation_status"] == "validation_status_approved"
     assert (second["_geolocation"], second["_attachments"], second["_validation_status"]) == (None, None, None)
+    assert (second["several"], second["place/inner/gps"]) == ("yes no", "26.9 75.8 0 0")
     assert pages[0].cursor == "2026-03-01T12:01:00"
     tests = [(r[ROW_ID], r[PARENT_ID], r[INDEX], r["water/tests/at"]) for r in pages[1].data.to_pylist()]
     assert tests == [("1/1", "1", "1", "09:00"), ("1/2", "1", "2", "10:00")]

@@ -110,6 +110,17 @@ def test_rows_of_the_cursors_own_second_are_not_missed(rig: Rig, server: StandIn
     rig.check(None, full=False, mend=server.clear_faults)
 
 
+def test_what_the_server_no_longer_gives_goes_with_a_full_read(rig: Rig, server: StandIn, form: Form) -> None:
+    rig.sync()
+    server.pass_time(301)
+    form.submissions[1].review = "REJECTED"
+    rig.sync()
+    assert len(rig.rows()) == 4
+    rig.sync(full=True)
+    assert rig.rows() == sorted(rig.expected())
+    assert len(rig.rows()) == 3
+
+
 def test_a_second_full_read_at_once_is_throttled_with_the_servers_own_time(
     rig: Rig, server: StandIn, form: Form
 ) -> None:
