@@ -13,7 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["datasense_assets", "datasense_assets.*"]),
-    package_data={"datasense_assets": ["py.typed", "recipes/formula/*.lark"]},
+    package_data={"datasense_assets": ["py.typed", "recipes/formula/*.lark", "recipes/*.json"]},
     install_requires=[
         # orchestration
         "dagster>=1.13,<1.14",

@@ -6,13 +6,14 @@ import inspect
 import json
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from datasense_assets.catalog.models import ColumnType
-from datasense_assets.recipes.errors import MEANINGS
+from datasense_assets.recipes.errors import MEANINGS, WARNINGS
 from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.language.conditions import OPERATORS
 from datasense_assets.recipes.language.output import ROW_WISE, Output
@@ -86,6 +87,13 @@ today. `is_empty` is true for null, for text with nothing but spaces and for `[]
 """
 
 
+_FORMULAS = """\
+Formulas look like a spreadsheet's: numbers, `'text'` or `"text"` (the quote doubled inside), a column by its name or in
+brackets (`[Any name]`, `]` doubled inside), operators, functions, `( )`, and `true`, `false`, `null`. Operators, the
+tightest first:
+"""
+
+
 _CHECKS = """\
 Checks are promises about the result. A source's table takes the same list in the manifest (`checks` of a table), but
 for `max_lossy_casts`. Each has a `severity`, `error` (the default) or `warn`, and may have a `name` of its own; without
@@ -127,6 +135,8 @@ def reference() -> str:
         "## Steps",
         "Every step may have an `id`, unlike any other step's, and a `note`.",
         *(section for op, model in STEP_MODELS.items() for section in _step(op, model)),
+        "## Formulas",
+        *_formulas(),
         "## Conditions",
         _CONDITIONS % _ticked(OPERATORS),
         "## Output",
@@ -138,6 +148,10 @@ def reference() -> str:
         "All mistakes are told at once, each with a code, the path in the recipe, a sentence and the nearest right "
         "name if there is one.",
         _table(("code", "meaning"), [(f"`{code}`", meaning) for code, meaning in MEANINGS.items()]),
+        "## Warnings",
+        "What is allowed and probably not meant. Warnings keep nothing from being built; `datasense check` and "
+        "`datasense preview` tell them.",
+        _table(("code", "meaning"), [(f"`{code}`", meaning) for code, meaning in WARNINGS.items()]),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -154,7 +168,48 @@ def _output() -> list[str]:
 
 def _step(op: str, model: type[BaseModel]) -> list[str]:
     text = inspect.cleandoc(model.__doc__ or "")
-    return [f"### `{op}`", text, f"Fields: {_fields(model, {'op', 'id', 'note'})}.", _json(model.example)]  # type: ignore[attr-defined]
+    fields = f"Fields: {_fields(model, {'op', 'id', 'note'})}."
+    return [f"### `{op}`", text, fields, _json(model.example), *_before_and_after(op)]  # type: ignore[attr-defined]
+
+
+def _before_and_after(op: str) -> list[str]:
+    """The example as it was run: the columns that it works on, and what it makes of them."""
+    from datasense_assets.recipes.examples import stored_examples
+
+    found = stored_examples()[op]
+    return [part for name, side in (("Of", "in"), ("it makes", "out")) for part in (name, _cells(found[side]))]
+
+
+def _cells(side: dict[str, Any]) -> str:
+    rows: list[tuple[str, ...]] = [
+        tuple("*null*" if cell is None else _cell(cell) for cell in row) for row in side["rows"]
+    ]
+    return _table(tuple(_cell(name) for name in side["columns"]), rows)
+
+
+def _cell(text: str) -> str:
+    """Text in a table's cell; what Markdown would take for its own goes between ticks."""
+    return f"`{text}`" if text.strip() != text or any(mark in text for mark in "*[]<>\\`_{}") else text
+
+
+def _formulas() -> list[str]:
+    from datasense_assets.recipes.formula.reference import function_reference, operator_reference
+
+    operators: list[tuple[str, ...]] = [
+        (_ticked(row.operators), row.meaning, _results(row.examples)) for row in operator_reference()
+    ]
+    functions: list[tuple[str, ...]] = [
+        (f"`{row.signature}`", row.meaning, _results(row.examples)) for row in function_reference()
+    ]
+    return [
+        _FORMULAS,
+        _table(("operators", "meaning", "examples"), operators),
+        _table(("function", "meaning", "examples"), functions),
+    ]
+
+
+def _results(examples: Iterable[tuple[str, str | None]]) -> str:
+    return ", ".join(f"`{formula}` → {'*null*' if result is None else f'`{result}`'}" for formula, result in examples)
 
 
 def _check(kind: str, model: type[BaseModel]) -> list[str]:
