@@ -45,12 +45,12 @@ def steps(limit: int) -> list[dict[str, Any]]:
 
 
 def milliseconds(action: Callable[[int], object], repeats: int) -> tuple[float, float]:
-    """Median and worst of the action, called with 1, 2, ..."""
+    """Median and worst CPU time of the action, called with 1, 2, ..."""
     taken = []
     for count in range(1, repeats + 1):
-        start = time.perf_counter()
+        start = time.process_time()
         action(count)
-        taken.append((time.perf_counter() - start) * 1_000)
+        taken.append((time.process_time() - start) * 1_000)
     return statistics.median(taken), max(taken)
 
 
@@ -86,7 +86,7 @@ def main(repeats: int) -> None:
         ("formula, compiled", lambda _: formula.compile(columns)),
     ):
         median, worst = milliseconds(action, repeats)
-        print(f"{name:<22}{median:8.1f} ms, worst {worst:.1f}")
+        print(f"{name:<22}{median:8.1f} ms of CPU, worst {worst:.1f}")
     start, spent = time.perf_counter(), time.process_time()
     problems = check_manifest_of(100)
     took, cpu = time.perf_counter() - start, time.process_time() - spent
