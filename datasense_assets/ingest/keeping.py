@@ -65,6 +65,7 @@ class KeptPages:
     notes: list[str] = field(default_factory=list)
     _pending: dict[tuple[str, ...], list[pa.Table]] = field(default_factory=dict)
     _ready: dict[tuple[str, ...], list[pa.Table]] = field(default_factory=dict)
+    _pending_bytes: int = 0
     _mark: str | None = None
     _marks: int = 0
     _position: str | None = None
@@ -133,7 +134,13 @@ class KeptPages:
             return
         self._pending.setdefault(page.path, []).append(page.data)
         if page.resume is None:
+            self._pending_bytes += page.data.nbytes
+            if self._pending_bytes > 2 * KEEP_BYTES:
+                # no mark comes, as from a source that cannot be gone on from: memory must not grow with it
+                self._lost = True
+                self._pending.clear()
             return
+        self._pending_bytes = 0
         for path, tables in self._pending.items():
             self._ready.setdefault(path, []).extend(tables)
         self._pending.clear()

@@ -31,7 +31,7 @@ from datasense_assets.ingest import claims
 from datasense_assets.ingest.boundary import Boundary
 from datasense_assets.ingest.changes import note_removed
 from datasense_assets.ingest.dataset import Guard, LoadedTable, build_pipeline, build_source
-from datasense_assets.ingest.errors import LoadMismatch, WindowRefused, source_error
+from datasense_assets.ingest.errors import LoadMismatch, WindowRefused, source_error, telling_full_disk
 from datasense_assets.ingest.finishing import finish_load
 from datasense_assets.ingest.keeping import KeptPages, request_key
 from datasense_assets.ingest.planning import declared_types, is_declared, plan_columns
@@ -89,6 +89,7 @@ class Sync:
         self.plan, self.connector, self.target, self.catalog = plan, connector, target, catalog
         self.fence = fence
         self._progress = progress
+        _give_memory_back()
         scratch.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
         self._count = 0
@@ -111,9 +112,11 @@ class Sync:
         Raises:
             SourceError: the source could not be read; nothing has been changed. That it no longer has the table is
                 kept as an event.
+            NoRoom: the scratch folder's disk is full.
         """
         try:
-            return self._prepare(table)
+            with telling_full_disk(self._folder):
+                return self._prepare(table)
         except ResourceGone as error:
             with self.catalog.begin() as catalog:
                 change = note_removed(catalog, self.plan, table.id, table.slug)
@@ -196,6 +199,7 @@ class Sync:
             kept=kept,
             claim=claim,
             target=self.target,
+            folder=self._folder,
             vanished=tuple(known[p] for p in known if p not in infos) if is_declared(infos[()]) else (),
         )
         prepared.pipeline = self._pipeline(folder, server_version, prepared.guard)
@@ -366,6 +370,14 @@ class Sync:
             strategy="mirror" if prepared.mirror else "upsert",
             rows=rows,
         )
+
+
+def _give_memory_back() -> None:
+    """Let Arrow take memory from the system and not from a pool of its own, which keeps 70 MB of a large load."""
+    import pyarrow as pa
+
+    if pa.default_memory_pool().backend_name != "system":
+        pa.set_memory_pool(pa.system_memory_pool())
 
 
 def open_sync(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pyarrow.compute as pc
 
 from datasense_assets.catalog.models import SourceTable
 from datasense_assets.catalog.state import CursorRow, FenceLost, Fingerprint, TableStatus
 from datasense_assets.connectors.base import ReadRequest, ReadStats, TableInfo
 from datasense_assets.ingest import claims
 from datasense_assets.ingest.dataset import staging_schema
-from datasense_assets.ingest.errors import not_exact, source_error
+from datasense_assets.ingest.errors import not_exact, source_error, telling_full_disk
 from datasense_assets.ingest.keeping import KeptPages
 from datasense_assets.ingest.planning import ColumnPlan
 from datasense_assets.ingest.schema import PG_TYPES, count_rows
@@ -41,14 +41,14 @@ class TableLoad:
     found: dict[str, str] | None
     plan: ColumnPlan
     skip: set[str] = field(default_factory=set)
-    duplicates: dict[str, int] = field(default_factory=dict)
+    duplicates: Mapping[str, int] = field(default_factory=dict)
     unique_rows: int = 0
 
     def __post_init__(self) -> None:
         """Count each row id once."""
-        self.duplicates = self.scratch.duplicates()
-        many = bool(self.duplicates)
-        self.unique_rows = pc.count_distinct(self.scratch.row_ids()).as_py() if many else self.scratch.rows
+        duplicates = self.scratch.duplicates()
+        self.duplicates = duplicates.last
+        self.unique_rows = self.scratch.rows - duplicates.surplus
 
     @property
     def expected(self) -> int:
@@ -84,6 +84,7 @@ class PreparedLoad:
     kept: KeptPages
     claim: claims.Claim
     target: WarehouseTarget
+    folder: Path
     vanished: tuple[SourceTable, ...] = ()
     ensured: bool = False
 
@@ -111,7 +112,11 @@ class PreparedLoad:
 
     def explain(self, error: Exception) -> Exception:
         """What a failed run of the pipeline comes down to; the error itself where nothing more is known."""
-        cause = source_error(error)
+        try:
+            with telling_full_disk(self.folder):
+                raise error
+        except Exception as told:  # noqa: BLE001 - given back, to be raised by the caller
+            cause = source_error(told)
         if cause is not None:
             return cause
         with self.target.connect() as connection:

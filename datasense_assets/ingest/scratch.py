@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import IO
 
@@ -22,7 +23,18 @@ from datasense_assets.ingest.typing import Vote
 
 BATCH_ROWS = 20_000
 BATCH_BYTES = 32 * 1024 * 1024
+IDS_AT_ONCE = 250_000
 SPECIAL_COLUMNS = (ROW_ID, PARENT_ID, INDEX)
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Row ids that came more than once: `last` has the position of the last row of each, which is the one to keep;
+    `surplus` is how many rows there are too many.
+    """
+
+    last: Mapping[str, int]
+    surplus: int
 
 
 class TableScratch:
@@ -36,6 +48,7 @@ class TableScratch:
         self._writer: pq.ParquetWriter | None = None
         self._schema: pa.Schema = pa.schema([])
         self._pending: list[pa.Table] = []
+        self._pending_rows = self._pending_bytes = 0
         self._hash = hashlib.blake2b(digest_size=16)
         self.votes: dict[str, Vote] = {}
         self.rows = 0
@@ -57,7 +70,9 @@ class TableScratch:
             self._hash.update(batch.schema.to_string(show_schema_metadata=False).encode())
             self._hash.update(batch.serialize())
         self._pending.append(data)
-        if sum(t.num_rows for t in self._pending) >= BATCH_ROWS or sum(t.nbytes for t in self._pending) >= BATCH_BYTES:
+        self._pending_rows += data.num_rows
+        self._pending_bytes += data.nbytes
+        if self._pending_rows >= BATCH_ROWS or self._pending_bytes >= BATCH_BYTES:
             self._flush()
 
     def close(self) -> None:
@@ -71,7 +86,7 @@ class TableScratch:
         if not self._pending:
             return
         data = pa.concat_tables(self._pending, promote_options="default")
-        self._pending = []
+        self._pending, self._pending_rows, self._pending_bytes = [], 0, 0
         # many pages at once: a vote costs by the call more than by the row
         for name in data.column_names:
             if name not in SPECIAL_COLUMNS:
@@ -97,20 +112,35 @@ class TableScratch:
                 for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=present):
                     yield with_columns(pa.Table.from_batches([batch]), columns)
 
-    def duplicates(self) -> dict[str, int]:
-        """Row ids that came more than once, with the position of the last row of each (which is the one to keep)."""
-        ids = self.row_ids()
-        if self.rows == 0 or pc.count_distinct(ids).as_py() == self.rows:
-            return {}
-        positions = pa.table({"id": ids, "at": pa.array(range(self.rows), pa.int64())})
-        grouped = positions.group_by("id").aggregate([("at", "max"), ("at", "count")])
-        repeated = grouped.filter(pc.greater(grouped["at_count"], 1))
-        return dict(zip(repeated["id"].to_pylist(), repeated["at_max"].to_pylist(), strict=True))
+    def duplicates(self) -> Duplicates:
+        """Row ids that came more than once. Of many rows, only a part of the ids is in memory at a time."""
+        passes = -(-self.rows // IDS_AT_ONCE)
+        found: dict[str, int] = {}
+        surplus = 0
+        for number in range(passes):
+            ids = pa.chunked_array([ids for _, ids in self._ids(number, passes)], pa.string())
+            if pc.count_distinct(ids).as_py() == len(ids):
+                continue
+            counted = ids.value_counts()
+            often = counted.filter(pc.greater(counted.field("counts"), 1))
+            surplus += pc.sum(often.field("counts")).as_py() - len(often)
+            wanted = often.field("values")
+            for start, page in self._ids(0, 1):
+                at = pc.indices_nonzero(pc.is_in(page, value_set=wanted))
+                found.update(zip(page.take(at).to_pylist(), (start + i for i in at.to_pylist()), strict=True))
+        return Duplicates(found, surplus)
 
-    def row_ids(self) -> pa.ChunkedArray:
-        """Every `_ds_row_id` in order, as `string`."""
-        chunks = [table[ROW_ID].combine_chunks() for table in self.batches([ROW_ID])]
-        return pa.chunked_array(chunks, pa.string())
+    def _ids(self, number: int, passes: int) -> Iterator[tuple[int, pa.Array]]:
+        """The row ids of one of so many parts, by page, with the page's position; a part is told by an id's end."""
+        start = 0
+        for page in self.batches([ROW_ID]):
+            ids = page[ROW_ID].combine_chunks()
+            if passes > 1:
+                ends = pc.utf8_slice_codeunits(ids, -3).dictionary_encode()
+                chosen = [zlib.crc32(end.encode()) % passes == number for end in ends.dictionary.to_pylist()]
+                ids = ids.filter(pa.array(chosen, pa.bool_()).take(ends.indices))
+            yield start, ids
+            start += page.num_rows
 
 
 class RejectedScratch:

@@ -1,0 +1,3 @@
+"""All that a sync imports, imported once, before processes are forked for it."""
+
+import datasense_assets_tests.ingest.dying  # noqa: F401
