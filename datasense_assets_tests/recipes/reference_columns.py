@@ -118,7 +118,12 @@ def kind_of_literal(value: Any) -> str:
 
 
 def _as(value: Any, kind: str) -> Any:
-    return float(value) if kind == "number" and value is not None else value
+    return as_number(value) if kind == "number" else value
+
+
+def as_number(value: Any) -> Any:
+    """An integer as a number; what is one stays as it is."""
+    return float(value) if isinstance(value, int) else value
 
 
 def mixed(kinds: Iterable[str]) -> str:

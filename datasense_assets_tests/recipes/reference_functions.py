@@ -151,6 +151,12 @@ def remainder(world: World | None, left: Any, right: Any) -> Any:
     return float(context.remainder(context.add(first, two), two))
 
 
+def sign(world: World, value: float) -> int:
+    if math.isnan(value):
+        raise Undetermined
+    return (value > 0) - (value < 0)
+
+
 def exponential(world: World, value: float) -> float | None:
     if 699 < abs(value) < 701:
         raise Undetermined
@@ -365,7 +371,7 @@ RULES: tuple[Rule, ...] = (
     Rule("sqrt", ("number",), of("number"), lambda w, v: None if v < 0 else math.sqrt(v)),
     Rule("power", ("number",), of("number", "number"), power),
     Rule("mod", ("integer", "number"), alike((2, 2)), remainder, together=True),
-    Rule("sign", ("integer",), of("number"), lambda w, v: None if math.isnan(v) else (v > 0) - (v < 0)),
+    Rule("sign", ("integer",), of("number"), sign),
     Rule("exp", ("number",), of("number"), exponential),
     Rule("ln", ("number",), of("number"), logarithm),
     Rule("log", ("number",), of("number", "number?"), logarithm_to),

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from datasense_assets_tests.recipes import reference_casts as casts
-from datasense_assets_tests.recipes.reference_columns import Step, mixed
+from datasense_assets_tests.recipes.reference_columns import Step, as_number, mixed
 from datasense_assets_tests.recipes.reference_conditions import equal, literal, truth
 from datasense_assets_tests.recipes.reference_rows import average, in_order, sort_key, tame, total
 from datasense_assets_tests.recipes.relation import Relation, Row, Undetermined, World, group_value, order_value
@@ -64,8 +64,7 @@ def typed(table: Relation) -> Relation:
     """With integers in number columns as numbers."""
     kinds = [kind for _, kind in table.columns]
     rows = tuple(
-        tuple(float(c) if k == "number" and c is not None else c for c, k in zip(row, kinds, strict=True))
-        for row in table.rows
+        tuple(as_number(c) if k == "number" else c for c, k in zip(row, kinds, strict=True)) for row in table.rows
     )
     return replace(table, rows=rows)
 

@@ -15,7 +15,7 @@ from datasense_assets.recipes.compiling.frame import Context, Frame, usual
 from datasense_assets.recipes.compiling.functions import bigint
 from datasense_assets.recipes.compiling.kinds import JSONB, NUMERIC, ORDERABLE, kind_of, null
 from datasense_assets.recipes.compiling.registry import compiles
-from datasense_assets.recipes.compiling.rows import sort_keys
+from datasense_assets.recipes.compiling.rows import free_names, sort_keys
 from datasense_assets.recipes.compiling.values import cast_to_text
 from datasense_assets.recipes.language.tables import Aggregate, Aggregation
 
@@ -47,7 +47,9 @@ def aggregate(step: Aggregate, frame: Frame, context: Context) -> Frame:
     by = [value.name(name) for name, value in keys.items() if value is not None]
     metrics = [value.name(name) for name, value in figures.items() if value is not None]
     if not metrics:
-        return Frame(frame.table.select(by).distinct())
+        # Not as DISTINCT: after a sort, ibis makes that of the columns that are sorted by, too.
+        counted = frame.table.group_by(by).aggregate(frame.table.count().name(free_names(frame, 1)[0]))
+        return Frame(counted.select(list(keys)))
     return Frame(frame.table.group_by(by).aggregate(metrics) if by else frame.table.aggregate(metrics))
 
 

@@ -38,7 +38,9 @@ def join(step: Join, frame: Frame, context: Context) -> Frame:
     if step.how in ("semi", "anti"):
         if keys is None:
             return frame
-        return Frame(_joined(step, frame, right, keys, context.index)[0], frame.placeholders, frame.is_open)
+        # Selected from, a join is a table like any other: ibis cannot count its rows in a window before that.
+        kept = _joined(step, frame, right, keys, context.index)[0].select(frame.table.columns)
+        return Frame(kept, frame.placeholders, frame.is_open)
     _warn_of_many(step, keys, context)
     wanted = _wanted(step, right, context)
     brought = None if keys is None else _brought(step, frame, wanted, context)
