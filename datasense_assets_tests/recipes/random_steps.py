@@ -11,6 +11,7 @@ from datasense_assets_tests.recipes.chooser import Chooser
 from datasense_assets_tests.recipes.random_tables import JSON_NULL, KINDS, ODD_NAMES, random_value
 from datasense_assets_tests.recipes.reference_casts import CASTS
 from datasense_assets_tests.recipes.reference_formulas import random_formula
+from datasense_assets_tests.recipes.reference_tables import figure_kind
 from datasense_assets_tests.recipes.relation import Relation, Undetermined, World
 
 Step = dict[str, Any]
@@ -358,7 +359,12 @@ class Maker:
         }
         if fn != "count" or self.choose.chance(50):
             step["values_from"] = self.column(*FIGURE_KINDS[fn])
-        return step
+        cell = figure_kind(fn, self.table.kind(step["values_from"]) if "values_from" in step else None)
+        if cell == "json":
+            return step
+        if cell == "integer" and self.choose.chance(15):
+            cell = "number"
+        return self.optional(step, 50, fill=lambda: self.literal(cell))
 
     def unpivot(self) -> Step:
         kind = self.choose.one(KINDS)

@@ -233,7 +233,8 @@ def pivot(step: Step, table: Relation, world: World) -> Relation:
             wanted = literal(value, key_kind, world.zone)
             mine = [r for r in part if r[place] is not None and equal(r[place], wanted, lambda a, b: a == b)]
             cell = figure({"fn": fn, "column": values_from}, replace(table, rows=tuple(mine)), world)
-            if fill is not None and (cell is None or (fn in ("count", "count_distinct") and cell == 0)):
+            # A count is empty where there is no row to count, the rest where there is no value.
+            if fill is not None and (not mine if fn in ("count", "count_distinct") else cell is None):
                 cell = literal(fill, cell_kind, world.zone)
             cells.append(cell)
         rows.append((*key, *cells))
