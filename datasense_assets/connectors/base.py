@@ -46,8 +46,9 @@ class Quota:
     `name`: what it is changed by, `<kind>.<what>`, for example `google_sheets.project`. `shared_by`: an account's name
     or a long random token ('': whoever asks that host); it is stored as a hash only, so it is never a password, which
     could be guessed from one. `calls` in any `seconds` (None: any number). `one_at_a_time`: the server answers one
-    request at a time. A connector's quotas go from the narrowest to the widest: the first is what a server's own
-    request to wait is remembered for.
+    request at a time. `host`: the one server that it is about, as `server_of` names it ('': each that is asked). A
+    connector's quotas go from the narrowest to the widest: the first of a host is what that server's own request to
+    wait is remembered for.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Quota:
     calls: int | None = None
     seconds: float = 60.0
     one_at_a_time: bool = False
+    host: str = ""
 
 
 class CallBudget(Protocol):

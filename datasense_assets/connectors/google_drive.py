@@ -10,7 +10,7 @@ import re
 import time
 from urllib.parse import quote
 
-from datasense_assets.connectors.base import NetworkPolicy, ReadStats
+from datasense_assets.connectors.base import CallBudget, NetworkPolicy, ReadStats
 from datasense_assets.connectors.errors import SourceError
 from datasense_assets.connectors.google_account import ServiceAccount, fetch_token
 from datasense_assets.connectors.http import HttpClient, header_value
@@ -30,10 +30,16 @@ class DriveFile:
     """The spreadsheet as a file of Drive; `root` is Drive's address."""
 
     def __init__(
-        self, account: ServiceAccount, root: str, spreadsheet: str, policy: NetworkPolicy, stats: ReadStats
+        self,
+        account: ServiceAccount,
+        root: str,
+        spreadsheet: str,
+        policy: NetworkPolicy,
+        stats: ReadStats,
+        budget: CallBudget | None,
     ) -> None:
         """Keep the parts; nothing is connected."""
-        self._account, self._policy, self._stats = account, policy, stats
+        self._account, self._policy, self._stats, self._budget = account, policy, stats, budget
         self._url = f"{root}/drive/v3/files/{quote(spreadsheet, safe='')}"
         self._asked = False
         self._modified: str | None = None
@@ -62,9 +68,9 @@ class DriveFile:
         return self._modified
 
     def _ask(self) -> str | None:
-        # Drive allows a hundred times what Sheets does, and does not count against it: no shared quota is asked
-        token, _ = fetch_token(self._account, SCOPE, self._policy, self._stats, None)
-        client = HttpClient(self._policy, self._stats, authorization=header_value("Bearer", token))
+        token, _ = fetch_token(self._account, SCOPE, self._policy, self._stats, self._budget)
+        authorization = header_value("Bearer", token)
+        client = HttpClient(self._policy, self._stats, authorization=authorization, budget=self._budget)
         try:
             answer = client.get_json(self._url, {"fields": "modifiedTime", "supportsAllDrives": "true"})
         finally:

@@ -28,6 +28,7 @@ from datasense_assets.connectors.google_account import GoogleApi, ServiceAccount
 from datasense_assets.connectors.google_drive import DriveFile, drive_root
 from datasense_assets.connectors.google_ranges import METADATA_FIELDS, Area, Book, read_book
 from datasense_assets.connectors.google_table import SheetTable
+from datasense_assets.connectors.http import server_of
 
 SMALL_CELLS = 200_000
 BATCH_CELLS = 500_000
@@ -61,18 +62,22 @@ class GoogleSheetsConnector:
         account = ServiceAccount.from_key(credentials["service_account"])
         self._api = GoogleApi(account, self._config.api_base_url, self._config.spreadsheet, policy, self.stats, budget)
         drive = self._config.drive_base_url or drive_root(self._config.api_base_url)
-        self._drive = DriveFile(account, drive, self._config.spreadsheet, policy, self.stats)
+        self._drive = DriveFile(account, drive, self._config.spreadsheet, policy, self.stats, budget)
         self._scratch = policy.scratch
         self._known: Book | None = None
         self._tables: dict[str, SheetTable] = {}
 
     @classmethod
-    def quotas(cls, config: Mapping[str, Any], credentials: Mapping[str, str]) -> tuple[Quota, ...]:  # noqa: ARG003
-        """Google's own: reads a minute of a user, which a service account is, and of its project."""
+    def quotas(cls, config: Mapping[str, Any], credentials: Mapping[str, str]) -> tuple[Quota, ...]:
+        """Google's own: reads a minute of a user, which a service account is, and of its project; Drive's apart."""
         email, project = ServiceAccount.owner(credentials["service_account"])
+        settings = GoogleSheetsConfig.model_validate(dict(config))
+        sheets = server_of(settings.api_base_url)
+        drive = server_of(settings.drive_base_url or drive_root(settings.api_base_url))
         return (
-            Quota("google_sheets.user", shared_by=email, calls=60),
-            Quota("google_sheets.project", shared_by=project, calls=300),
+            Quota("google_sheets.user", shared_by=email, calls=60, host=sheets),
+            Quota("google_sheets.project", shared_by=project, calls=300, host=sheets),
+            Quota("google_drive.project", shared_by=project, calls=12_000, host=drive),
         )
 
     def check(self) -> str:

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from datasense_assets.connectors.base import Quota
 from datasense_assets.connectors.errors import OutOfQuota
 from datasense_assets.warehouse import quotas
 from datasense_assets.warehouse.quotas import Allowance, Answer, quota_key
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
-
-    from datasense_assets.connectors.base import Quota
 
 _AGAIN = "It is tried again later."
 
@@ -61,6 +60,10 @@ class SharedBudget:
         quotas.block(self._catalog, host, self._allowances(host)[0], seconds)
 
     def _allowances(self, host: str) -> list[Allowance]:
+        chosen = [quota for quota in self._quotas if quota.host in ("", host)]
+        if not chosen:  # a login's server, or where a redirect leads: any number of calls, but its pauses are shared
+            first = self._quotas[0]
+            chosen = [Quota(f"{first.name.partition('.')[0]}.elsewhere", shared_by=first.shared_by)]
         return [
             Allowance(
                 key=quota_key(quota.name, host, quota.shared_by),
@@ -69,7 +72,7 @@ class SharedBudget:
                 seconds=quota.seconds,
                 one_at_a_time=quota.one_at_a_time,
             )
-            for quota in self._quotas
+            for quota in chosen
         ]
 
     def _out_of_quota(self, host: str, answer: Answer) -> OutOfQuota:
