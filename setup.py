@@ -23,7 +23,7 @@ setup(
         "dagster-k8s>=0.29,<0.30",
         # loading: dlt writes, pyarrow carries, psycopg2 is what dlt and Dagster's storage speak
         "dlt[postgres]>=1.31,<2",
-        "pyarrow>=20",
+        "pyarrow>=21",
         # how dlt writes Parquet to Postgres: four times cheaper than csv, and it tells empty text from null
         "adbc-driver-postgresql>=1.5",
         "psycopg[binary]>=3.2",

@@ -86,7 +86,7 @@ class CsvRows:
             reader = parser.stream(file, keep)
             for batch in reader:
                 runs, following, taken = _number(batch.num_rows, following, ragged)
-                numbers = pa.concat_arrays([pa.array(run, pa.int64()) for run in runs or [range(0)]])
+                numbers = pa.concat_arrays([pa.arange(run.start, run.stop) for run in runs or [range(0)]])
                 yield self._mended(pa.Table.from_batches([batch]), numbers, taken, parser)
             _, _, taken = _number(0, following, ragged)
             if taken:

@@ -57,7 +57,7 @@ class ParquetRows:
                 for batch in file.iter_batches(batch_size=PAGE_ROWS):
                     columns = _flatten(batch)
                     data = {info.key: as_text(column) for info, column in zip(self.columns, columns, strict=True)}
-                    numbers = pa.array(range(number, number + batch.num_rows), pa.int64())
+                    numbers = pa.arange(number, number + batch.num_rows)
                     number += batch.num_rows
                     yield Block(numbers, pa.table(data), [])
         except (pa.ArrowException, OSError) as error:
