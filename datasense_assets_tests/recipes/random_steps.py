@@ -374,8 +374,9 @@ class Maker:
 
     def extract(self) -> Step:
         step: Step = {"column": self.column("text"), "pattern": self.choose.one(PATTERNS)}
-        if "(" not in step["pattern"] or self.choose.chance(20):
-            self.optional(step, 30, group=lambda: 0)
+        # The whole of a pattern with a back-reference is not to be had.
+        if "\\1" not in step["pattern"]:
+            self.optional(step, 20, group=lambda: 0)
         self.optional(step, into=self.new_name)
         return self.optional(step, 20, keep_source=lambda: False)
 
