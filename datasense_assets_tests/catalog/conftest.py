@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import NullPool
 
 from datasense_assets.catalog.manifest import Manifest, parse_manifest
-from datasense_assets.catalog.migrate import migrate
 from datasense_assets.settings import Settings
 
 MANIFEST = """
@@ -51,18 +50,19 @@ def sqlalchemy_url(url: str) -> str:
 
 
 @pytest.fixture
-def empty(database_url: str) -> Iterator[Engine]:
+def empty(empty_database_url: str) -> Iterator[Engine]:
     """An engine on a database without a catalog."""
-    engine = create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+    engine = create_engine(sqlalchemy_url(empty_database_url), poolclass=NullPool)
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def catalog(empty: Engine) -> Engine:
+def catalog(database_url: str) -> Iterator[Engine]:
     """An engine on a migrated catalog."""
-    migrate(empty)
-    return empty
+    engine = create_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

@@ -93,14 +93,14 @@ def test_models_import_without_sqlalchemy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_user_named_as_the_catalog_does_not_look_there_first(database_url: str) -> None:
-    with psycopg.connect(database_url, autocommit=True) as connection:
+def test_a_user_named_as_the_catalog_does_not_look_there_first(empty_database_url: str) -> None:
+    with psycopg.connect(empty_database_url, autocommit=True) as connection:
         exists = connection.execute("SELECT FROM pg_roles WHERE rolname = 'datasense'").fetchone()
         if exists is None:
             connection.execute("CREATE ROLE datasense SUPERUSER LOGIN")
         as_datasense = "SET SESSION AUTHORIZATION datasense"
         made = sqlalchemy.create_engine(
-            "postgresql+psycopg://", creator=lambda: _as(psycopg.connect(database_url), as_datasense)
+            "postgresql+psycopg://", creator=lambda: _as(psycopg.connect(empty_database_url), as_datasense)
         )
         migrate(made)
         made.dispose()

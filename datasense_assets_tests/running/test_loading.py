@@ -20,8 +20,8 @@ def settings(home: Path, url: str) -> Settings:
     return Settings(home=home, database_url=SecretStr(url))
 
 
-def test_a_fresh_database_gives_an_empty_graph_and_not_an_error(database_url: str, tmp_path: Path) -> None:
-    loaded = load_snapshot(settings(tmp_path, database_url), None)
+def test_a_fresh_database_gives_an_empty_graph_and_not_an_error(empty_database_url: str, tmp_path: Path) -> None:
+    loaded = load_snapshot(settings(tmp_path, empty_database_url), None)
     assert loaded.snapshot.organizations == ()
     assert loaded.stale_because is None
 
