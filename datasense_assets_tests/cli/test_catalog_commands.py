@@ -215,7 +215,13 @@ def test_the_database_url_is_all_that_is_printed(datasense: CommandLine) -> None
     assert result.words == ""
 
 
-def test_migrating_twice_applies_nothing_the_second_time(datasense: CommandLine) -> None:
+def test_migrating_twice_applies_nothing_the_second_time(
+    datasense: CommandLine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasense_assets.settings import get_settings
+
+    monkeypatch.setenv("DATASENSE_DATABASE_URL", empty_database_url)
+    get_settings.cache_clear()
     assert datasense("db", "migrate", "--json").document["migrations"]
     assert datasense("db", "migrate", "--json").document["migrations"] == []
 
