@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -58,12 +57,6 @@ def rig(world: World, org: Organization, server: Google, tab: Tab) -> Rig:
     return Rig(world, org, "google_sheets", config, credentials, "n, name", expected)
 
 
-def touch(book: Book) -> None:
-    """What Drive says of a spreadsheet that has changed."""
-    moment = datetime.fromisoformat(book.modified) + timedelta(minutes=1)
-    book.modified = moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
-
-
 def rename(book: Book) -> None:
     book.tabs[0].title = "renamed"
 
@@ -101,14 +94,14 @@ def test_a_sync_is_exact_or_fails_clearly(rig: Rig, server: Google, book: Book, 
     tab.rows += [[number, f"row {number}"] for number in range(4, 8)]
     if "edited" in case:
         tab.rows[8] = ["text", 7]  # what is edited back to a number and a text before the values are asked for
-    touch(book)
+    book.touch()
     faults, error = CASES[case]
     server.fail(*faults(book))
 
     def mend() -> None:
         assert error is not None or not server._faults  # it was met
         server.clear_faults()
-        touch(book)
+        book.touch()
         book.shared.add(ACCOUNT.email)
 
     rig.check(error, full=False, mend=mend)
@@ -117,7 +110,7 @@ def test_a_sync_is_exact_or_fails_clearly(rig: Rig, server: Google, book: Book, 
 def test_a_tab_renamed_while_it_is_read_leaves_the_table(rig: Rig, server: Google, book: Book) -> None:
     rig.sync()
     before = rig.state()
-    touch(book)
+    book.touch()
     server.fail(f.meanwhile(lambda: rename(book), VALUES))
     with pytest.raises(SourceError):
         rig.sync()

@@ -57,9 +57,11 @@ class Csv(Plant):
 
 
 class Sheet(Plant):
+    book: google_book.Book
     tab: google_book.Tab
 
     def publish(self) -> None:
+        self.book.touch()
         self.tab.rows[:] = [["name", "n"], *([name, n] for name, n in self.rows)]
 
 
@@ -105,16 +107,15 @@ def csv(stack: ExitStack, folder: Path, deletes: str) -> Plant:
 def sheets(stack: ExitStack, folder: Path, deletes: str) -> Plant:
     account = google_sheets.Account("reader@project.iam.gserviceaccount.com")
     tab = google_book.Tab("Rows", [["name", "n"]])
-    google = stack.enter_context(
-        google_sheets.serve([google_book.Book("b", "Book", [tab], {account.email})], [account])
-    )
+    book = google_book.Book("b", "Book", [tab], {account.email})
+    google = stack.enter_context(google_sheets.serve([book], [account]))
     plant = Sheet({"connector": "google_sheets", "deletes": deletes}, {"GOOGLE_KEY": account.key(google.url)})
     plant.manifest |= {
         "config": {"spreadsheet": "b", "api_base_url": google.url},
         "credentials": {"service_account": {"env": "GOOGLE_KEY"}},
         "tables": [{"slug": "rows", "resource": "Rows", "key": ["name"]}],
     }
-    plant.tab = tab
+    plant.book, plant.tab = book, tab
     return plant
 
 
@@ -216,6 +217,11 @@ def plot(
         )
         with world.catalog.begin() as connection:
             apply_manifest(connection, parse_manifest(text, tmp_path / "manifest.yaml"))
+        # dozens of syncs within a minute are more than Google allows one account
+        world.execute(
+            "INSERT INTO datasense.quota_limits (name, calls) "
+            "VALUES ('google_sheets.user', 100000), ('google_sheets.project', 100000)"
+        )
         yield Field(world, plant, full)
 
 

@@ -64,7 +64,7 @@ def geopoint(step: Geopoint, frame: Frame, context: Context) -> Frame:
     text = text_column(frame, step.column, "column", "geopoint", context)
     new: dict[str, ir.Value | None] = dict.fromkeys(names)
     if not unfit and text is not None:
-        words = text.strip().re_split(r"\s+")
+        words = text.strip().re_split(r"[ \t\n\r\v\f]+")
         for i, name in enumerate(names):
             result = cast_value(words[i], T.NUMBER)
             note_lossy(result, name, frame, context)
