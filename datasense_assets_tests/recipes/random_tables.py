@@ -69,6 +69,7 @@ TEXTS = (
     "d1 e22",
     "A.B? c!",
     "\u00a0nbsp\u00a0",
+    "em\u2003space \u3000١",
 )
 READABLE = (
     "12",

@@ -206,6 +206,6 @@ def split_choices(step: Step, table: Relation, world: World) -> Relation:
 
 def tokens(text: str, delimiter: str) -> list[str]:
     """The pieces between delimiters, trimmed."""
-    if delimiter.isspace():
+    if not delimiter.strip(casts.SPACES):
         return re.split(r"[ \t\n\r\v\f]+", text.strip(casts.SPACES))
-    return [piece.strip(casts.SPACES) for piece in text.split(delimiter.strip())]
+    return [piece.strip(casts.SPACES) for piece in text.split(delimiter.strip(casts.SPACES))]

@@ -114,8 +114,8 @@ def literal(value: Any, kind: str, zone: ZoneInfo) -> Any:
 def matcher(pattern: str) -> re.Pattern[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        # To PostgreSQL's C locale a no-break space is no space, as it is none to `trim`.
-        return re.compile(pattern.replace(r"\s", r"[ \t\n\r\v\f]"))
+        # A no-break space is no space, as it is none to `trim`.
+        return re.compile(pattern.replace(r"\s", r"[ \t\n\r\v\f]").replace(r"\d", "[0-9]"))
 
 
 def empty(value: Any, kind: str) -> bool:

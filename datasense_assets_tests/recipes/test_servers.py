@@ -155,6 +155,56 @@ def test_the_example_of_every_step_is_the_same_table_everywhere(
     assert run_example(server, op, rows) == run_example(default_server, op, rows)
 
 
+def test_a_space_and_a_digit_are_the_same_on_every_server(server: Server) -> None:
+    """To PostgreSQL a no-break or an em space is one with some locale providers and none with others."""
+    server.tables.clear()
+    foreign = "a\u2003b\u00a0\u0085c"
+    texts = {
+        "text": f"\t{foreign}  1\v١ ",
+        "list": f"{foreign} x\n,\u00a0y",
+        "number": "7\u2003",
+        "json": "[1,\u00a02]",
+        "day": "31\u00a001 2026",
+    }
+    server.table("t", dict.fromkeys(texts, ColumnType.TEXT), [texts])
+    into = ["text", "digits", "squashed"]
+    copies = [{"op": "formula", "column": name, "formula": "[text]"} for name in into]
+    steps = [
+        *copies,
+        {"op": "clean_text", "columns": ["digits"], "actions": ["remove_digits"]},
+        {"op": "clean_text", "columns": ["squashed"], "actions": ["collapse_spaces", "trim"]},
+        {
+            "op": "split_choices",
+            "column": "list",
+            "choices": ["a", foreign, "x"],
+            "delimiter": " ",
+            "prefix": "by_space_",
+        },
+        {
+            "op": "split_choices",
+            "column": "list",
+            "choices": ["y", f"{foreign} x"],
+            "delimiter": ",",
+            "prefix": "by_comma_",
+        },
+        {"op": "extract", "column": "text", "pattern": r"(\S+)\s+([\d\s]+)", "group": 1, "into": "word"},
+        {"op": "extract", "column": "text", "pattern": r"(\S+)\s+([\d\s]+)", "group": 2, "into": "rest"},
+        {"op": "formula", "column": "as_number", "formula": "number([number])"},
+        {"op": "cast", "columns": [{"column": "json", "to": "json"}, {"column": "number", "to": "number"}]},
+        {"op": "cast", "columns": [{"column": "day", "to": "date", "format": "%d %m %Y"}]},
+    ]
+    server.build("spaces", steps)
+    columns = [c.name for c in table_columns(server.connection, SCHEMA, "spaces")]
+    found = dict(zip(columns, server.rows("spaces")[0], strict=True))
+    assert found == {
+        **{"text": texts["text"], "list": texts["list"], "number": None, "json": None, "day": None, "as_number": None},
+        **{"digits": f"\t{foreign}  \v١ ", "squashed": f"{foreign} 1 ١"},
+        **{"by_space_a": False, f"by_space_{foreign}": True, "by_space_x": True},
+        **{"by_comma_y": False, f"by_comma_{foreign} x": True},
+        **{"word": foreign, "rest": "1\v"},
+    }
+
+
 ODD = ['say "so"', "%s %(x)s", "🙂 भाषा", " two  spaces ", "é" * 31, "select", "a.b;--", "_ds_row"]
 
 

@@ -24,6 +24,7 @@ from datasense_assets.recipes.language.columns import (
     Select,
     SplitChoices,
 )
+from datasense_assets.recipes.spaces import CHARACTERS, SPACE
 
 T = ColumnType
 
@@ -169,7 +170,7 @@ def split_choices(step: SplitChoices, frame: Frame, context: Context) -> Frame:
     for i, (choice, name) in enumerate(names.items()):
         path = f"choices[{i}]"
         usable = context.new_name(name, path)
-        if not choice.strip() or (step.delimiter in choice):
+        if not choice.strip(CHARACTERS) or (step.delimiter in choice):
             context.error("invalid_value", path, f"{choice!r} is empty or has the delimiter in it; no token can be it.")
             usable = False
         new[name] = _has_token(column, choice, step.delimiter) if usable and column is not None else None
@@ -183,9 +184,10 @@ def _choices_done(step: SplitChoices, frame: Frame, new: dict[str, ir.Value | No
 
 def tokens(text: ir.StringValue, delimiter: str) -> ir.ArrayValue:
     """The pieces between delimiters, without the spaces around them."""
-    between = r"\s+" if delimiter.isspace() else rf"\s*{re.escape(delimiter.strip())}\s*"
+    mark = delimiter.strip(CHARACTERS)
+    between = f"{SPACE}*{re.escape(mark)}{SPACE}*" if mark else f"{SPACE}+"
     return text.strip().re_split(between)
 
 
 def _has_token(text: ir.StringValue, choice: str, delimiter: str) -> ir.Value:
-    return ibis.cases((text.notnull(), tokens(text, delimiter).contains(choice.strip())))
+    return ibis.cases((text.notnull(), tokens(text, delimiter).contains(choice.strip(CHARACTERS))))

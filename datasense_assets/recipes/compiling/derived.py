@@ -22,6 +22,7 @@ from datasense_assets.recipes.compiling.values import cast_to_text
 from datasense_assets.recipes.errors import nearest
 from datasense_assets.recipes.formula import date_functions, postgres
 from datasense_assets.recipes.language.derived import Bin, DatePart, ExpandJson, Geopoint, LabelValues
+from datasense_assets.recipes.spaces import SPACE
 
 T = ColumnType
 _GREATEST = 10**300
@@ -64,7 +65,7 @@ def geopoint(step: Geopoint, frame: Frame, context: Context) -> Frame:
     text = text_column(frame, step.column, "column", "geopoint", context)
     new: dict[str, ir.Value | None] = dict.fromkeys(names)
     if not unfit and text is not None:
-        words = text.strip().re_split(r"[ \t\n\r\v\f]+")
+        words = text.strip().re_split(f"{SPACE}+")
         for i, name in enumerate(names):
             result = cast_value(words[i], T.NUMBER)
             note_lossy(result, name, frame, context)

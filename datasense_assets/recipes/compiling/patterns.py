@@ -5,20 +5,23 @@ from __future__ import annotations
 import re
 import warnings
 
+from datasense_assets.recipes.spaces import IN_SET, SPACE
+
 
 class BadPattern(ValueError):
     """The pattern cannot be used; the message says why."""
 
 
-_ESCAPES = {"b": r"\y", "B": r"\Y"}
+_ESCAPES = {"b": r"\y", "B": r"\Y", "s": SPACE, "S": f"[^{IN_SET}]", "d": "[0-9]", "D": "[^0-9]"}
+_ESCAPES_IN_SET = {"b": r"\b", "s": IN_SET, "d": "0-9"}
 _KNOWN_ESCAPES = frozenset("dDwWsSbBAZtnrfv0123456789")
 _MAX_REPEAT = 255
 _BOUND = re.compile(r"\{(\d*)(,?)(\d*)\}")
 
 
 def postgres_pattern(pattern: str) -> str:
-    r"""The pattern in PostgreSQL's syntax: `\b` becomes `\y`, look-ahead gets a group of its own (PostgreSQL repeats a
-    group, and no look-ahead itself), the rest of the shared syntax stays.
+    r"""The pattern in PostgreSQL's syntax: `\b` becomes `\y`, `\s` and `\d` are ASCII's everywhere, look-ahead gets
+    a group of its own (PostgreSQL repeats a group, and no look-ahead itself), the rest of the shared syntax stays.
 
     Raises:
         BadPattern: it is no regular expression, or uses what PostgreSQL does not have (named groups, look-behind).
@@ -82,9 +85,8 @@ def _escape(letter: str, in_set: bool, pattern: str) -> str:
     if in_set:
         if letter in "DWS":
             raise BadPattern(f"PostgreSQL does not take \\{letter} inside [...], as in {pattern!r}")
-        if letter == "b":
-            return "\\b"
-    elif letter == "0":
+        return _ESCAPES_IN_SET.get(letter, "\\" + letter)
+    if letter == "0":
         raise BadPattern(f"{pattern!r} looks for a NUL character, which PostgreSQL cannot store")
     return _ESCAPES.get(letter, "\\" + letter)
 

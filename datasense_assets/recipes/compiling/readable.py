@@ -14,6 +14,7 @@ import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.compiling.patterns import BadPattern
+from datasense_assets.recipes.spaces import SPACE
 
 INTEGER = r"^[+-]?[0-9]{1,18}$"
 LONG_INTEGER = r"^[+-]?[0-9]{19,100}$"
@@ -34,6 +35,7 @@ DATETIME = rf"^({_DAY}|{_LEAP})([T ]{_CLOCK}{_OFFSET}?)?$"
 TIME = rf"^{_CLOCK}$"
 
 _JSON_DEPTH = 16
+_GAP = r"[ \t\n\r]*"
 _STRING = (
     r'"([^"\\\x01-\x1f]|\\["\\/bfnrt]|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}'
     r"|\\u(?!0000)(?![dD][89a-fA-F])[0-9a-fA-F]{4})*\""
@@ -49,14 +51,14 @@ def is_json(text: ir.StringValue) -> ir.BooleanValue:
     """
     reduced = text.re_replace(_STRING, "s").re_replace(rf"({_NUMBER}|true|false|null)(?![a-zA-Z0-9.+-])", "v")
     innermost = (
-        r"\[\s*([sv](\s*,\s*[sv])*)?\s*\]"
-        r"|\{\s*(s\s*:\s*[sv](\s*,\s*s\s*:\s*[sv])*)?\s*\}"
+        rf"\[{_GAP}([sv]({_GAP},{_GAP}[sv])*)?{_GAP}\]"
+        rf"|\{{{_GAP}(s{_GAP}:{_GAP}[sv]({_GAP},{_GAP}s{_GAP}:{_GAP}[sv])*)?{_GAP}\}}"
     )
     for _ in range(_JSON_DEPTH):
         reduced = reduced.re_replace(innermost, "v")
     # A text that has bare `s` or `v` of its own would pass for a reduced one.
     bare = text.re_replace(_STRING, "").re_replace("true|false|null", "").re_search("[sv]")
-    return reduced.re_search(r"^\s*[sv]\s*$") & ~bare
+    return reduced.re_search(f"^{_GAP}[sv]{_GAP}$") & ~bare
 
 
 _MONTHS = (
@@ -102,7 +104,7 @@ class DateFormat:
             character = text[position]
             position += 1
             if character != "%":
-                pattern.append(r"\s+" if character.isspace() else re.escape(character.lower()))
+                pattern.append(f"{SPACE}+" if character.isspace() else re.escape(character.lower()))
                 continue
             directive = text[position : position + 1]
             position += 1

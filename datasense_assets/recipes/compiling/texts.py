@@ -18,6 +18,7 @@ from datasense_assets.recipes.compiling.registry import compiles
 from datasense_assets.recipes.compiling.values import cast_to_text
 from datasense_assets.recipes.formula import text_functions
 from datasense_assets.recipes.language.texts import CleanText, Extract, Mask, SplitColumn
+from datasense_assets.recipes.spaces import SPACE
 
 T = ColumnType
 _MARKS = r"[\u0300-\u036f]"
@@ -65,12 +66,12 @@ def _without_accents(text: Any) -> Any:
 
 _ACTIONS: dict[str, Callable[[Any], Any]] = {
     "trim": text_functions.trim,
-    "collapse_spaces": lambda text: text.re_replace(r"\s+", " "),
+    "collapse_spaces": lambda text: text.re_replace(f"{SPACE}+", " "),
     "lower": text_functions.lower,
     "upper": text_functions.upper,
     "title": text_functions.title,
     "remove_accents": _without_accents,
-    "remove_digits": lambda text: text.re_replace(r"\d", ""),
+    "remove_digits": lambda text: text.re_replace("[0-9]", ""),
     "remove_punctuation": lambda text: text.re_replace(_PUNCTUATION, ""),
 }
 

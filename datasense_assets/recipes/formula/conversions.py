@@ -22,8 +22,9 @@ from datasense_assets.recipes.formula.kinds import (
     null_of,
     whole,
 )
+from datasense_assets.recipes.spaces import IN_SET
 
-_SPACE = r"[\s\u00A0]*"
+_SPACES = rf"[{IN_SET}\u00A0]*"
 _INTEGER = r"[+-]?[0-9]{1,200}"
 # No number of 200 digits and an exponent of two, nor one of the second form, is beyond a double's range.
 _NUMBER = (
@@ -93,7 +94,7 @@ def to_datetime(value: ir.Value) -> ir.Value:
     """A datetime from ISO text (without a zone: in the session's), or midnight of a date in the session's zone."""
     kind = kind_of(value.type())
     if kind == ColumnType.TEXT:
-        value = _matching(value, rf"{_DATE}(?:[T ]{_CLOCK}\s?{_ZONE}?)?")
+        value = _matching(value, rf"{_DATE}(?:[T ]{_CLOCK} ?{_ZONE}?)?")
     return value if kind == ColumnType.DATETIME else value.cast(DTYPES[ColumnType.DATETIME])
 
 
@@ -101,7 +102,7 @@ def to_time(value: ir.Value) -> ir.Value:
     """A time of day from text 08:05 or 08:05:30 (a zone is left out), or that of a datetime in the session's zone."""
     kind = kind_of(value.type())
     if kind == ColumnType.TEXT:
-        return postgres.match_of(value, rf"^{_SPACE}({_CLOCK}){_ZONE}?{_SPACE}$").cast("time")
+        return postgres.match_of(value, rf"^{_SPACES}({_CLOCK}){_ZONE}?{_SPACES}$").cast("time")
     return value.cast("time") if kind == ColumnType.DATETIME else value
 
 
@@ -118,4 +119,4 @@ def _digits(value: ir.IntegerValue, width: int) -> ir.StringValue:
 
 def _matching(value: ir.Value, pattern: str) -> ir.Value:
     """The text without the spaces around it where all of it matches, else null."""
-    return postgres.match_of(value, rf"^{_SPACE}({pattern}){_SPACE}$")
+    return postgres.match_of(value, rf"^{_SPACES}({pattern}){_SPACES}$")
