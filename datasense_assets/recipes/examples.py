@@ -1,4 +1,4 @@
-"""The steps' examples on a table of three rows: what goes in and what comes out, as PostgreSQL gave it.
+"""The examples of steps and conditions on a table of three rows: what goes in and what comes out, as PostgreSQL gave it.
 
 `examples.json` beside this module is `executed()`; a test holds the two together, and the reference shows it.
 """
@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasense_assets.recipes.condition_examples import OPERATOR_EXAMPLES, SHOWN, TODAY
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
@@ -17,6 +18,7 @@ from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EX
 if TYPE_CHECKING:
     import psycopg
 
+    from datasense_assets.recipes.compiling.compile import Compiled
     from datasense_assets.recipes.tableref import TableRef
 
 STORED = Path(__file__).with_name("examples.json")
@@ -51,15 +53,29 @@ _MOST_COLUMNS = 7
 
 
 def stored_examples() -> dict[str, Any]:
-    """By `op`: `in` and `out`, each with `columns` and `rows` of texts (None for null)."""
+    """`steps`: by `op` `in` and `out`, each with `columns` and `rows` of texts (None for null).
+
+    `conditions`: by operator, for each of its examples the rows it keeps, by their first name.
+    """
     found: dict[str, Any] = json.loads(STORED.read_text(encoding="utf-8"))
     return found
 
 
 def executed(connection: psycopg.Connection) -> dict[str, Any]:
-    """Every step's example, run on temporary tables of the connection's."""
+    """Every example, run on temporary tables of the connection's."""
     refs = _tables(connection)
-    return {op: _run(connection, op, model.example, refs) for op, model in STEP_MODELS.items()}
+    return {
+        "steps": {op: _run(connection, op, model.example, refs) for op, model in STEP_MODELS.items()},
+        "conditions": {
+            name: [_kept(connection, condition, refs) for condition in row.conditions]
+            for name, row in OPERATOR_EXAMPLES.items()
+        },
+    }
+
+
+def condition_rows() -> dict[str, Any]:
+    """`columns` and `rows` of texts: what the examples of conditions are about."""
+    return {"columns": list(SHOWN), "rows": [[_text(row.get(column)) for column in SHOWN] for row in VISITS]}
 
 
 def _tables(connection: psycopg.Connection) -> dict[str, TableRef]:
@@ -86,12 +102,24 @@ def _tables(connection: psycopg.Connection) -> dict[str, TableRef]:
     return refs
 
 
-def _run(connection: psycopg.Connection, op: str, example: dict[str, Any], refs: dict[str, TableRef]) -> dict[str, Any]:
+def _compiled(step: dict[str, Any], refs: dict[str, TableRef]) -> Compiled:
     from datasense_assets.recipes.compiling.compile import compile_recipe
 
     inputs = {"visits": "source:health_forms.visits", "people": "recipe:clean_people"}
-    recipe = Recipe.parse({"version": 1, "name": "example", "inputs": inputs, "steps": [example]})
-    compiled = compile_recipe(recipe, refs)
+    return compile_recipe(Recipe.parse({"version": 1, "name": "example", "inputs": inputs, "steps": [step]}), refs)
+
+
+def _kept(connection: psycopg.Connection, condition: dict[str, Any], refs: dict[str, TableRef]) -> list[str]:
+    """First names of the rows that a filter by the condition keeps, on the day that the examples have."""
+    query = _compiled({"op": "filter", "where": condition}, refs).sql.replace("CURRENT_DATE", f"DATE '{TODAY}'")
+    cursor = connection.execute(query.encode())
+    place = [each.name for each in cursor.description or ()].index(SHOWN[0])
+    kept = {row[place] for row in cursor.fetchall()}
+    return [row[SHOWN[0]] for row in VISITS if row[SHOWN[0]] in kept]
+
+
+def _run(connection: psycopg.Connection, op: str, example: dict[str, Any], refs: dict[str, TableRef]) -> dict[str, Any]:
+    compiled = _compiled(example, refs)
     named = {column for table, column in compiled.named if table == "visits"} | {"district"}
     named |= {"sex"} if op == "select" else {"visits"} if op in ("drop", "limit", "filter", "sort") else set()
     given = [column for column in EXAMPLE_TABLE if column in named]

@@ -15,7 +15,6 @@ from pydantic.fields import FieldInfo
 from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.errors import MEANINGS, WARNINGS
 from datasense_assets.recipes.language.checks import CHECK_MODELS
-from datasense_assets.recipes.language.conditions import OPERATORS
 from datasense_assets.recipes.language.output import ROW_WISE, Output
 from datasense_assets.recipes.language.steps import STEP_MODELS
 
@@ -64,26 +63,16 @@ _CONDITIONS = """\
 A condition is `{"all": [...]}`, `{"any": [...]}`, `{"not": ...}` or a comparison
 `{"column", "operator", "value" | "value_column", "or_null"?}`.
 
-Operators: %s.
-
 Null never matches a comparison. That holds for `!=`, `not_in` and `not_contains` too: a row whose district is null is
-neither "North" nor known not to be. This keeps the South and leaves out both North and the rows without a district:
-
-```json
-{"column": "district", "operator": "!=", "value": "North"}
-```
-
-and this keeps the rows without a district as well:
-
-```json
-{"column": "district", "operator": "!=", "value": "North", "or_null": true}
-```
+neither "North" nor known not to be. With `or_null` the rows without a value are kept as well, and with `value_column`
+those where either is missing; see the second example of these three. It goes with every operator.
 
 A value has to be of the column's type as it is written: `2026` for an integer, `"2026"` for text, `"2026-01-31"` for a
-date, `"2026-01-31T09:30:00"` for a date and time (in the organisation's time zone unless it has an offset). `between`
-takes both ends in. `in_last` takes `"7 days"`, `"2 weeks"` or `"3 months"` and keeps from that many before today until
-today. `is_empty` is true for null, for text with nothing but spaces and for `[]`, `{}` and `""` in JSON.
-`matches` takes a regular expression that may match anywhere in the text; `(?i)` at its start takes case out.
+date, `"2026-01-31T09:30:00"` for a date and time (in the organisation's time zone unless it has an offset). `in_last`
+takes `"7 days"`, `"2 weeks"` or `"3 months"`. A regular expression's `\\s` is a space of ASCII (blank, tab, line ends), as
+are those that `trim` and `collapse_spaces` take; `\\d` is 0 to 9.
+
+Of these rows, by their first name,
 """
 
 
@@ -138,7 +127,7 @@ def reference() -> str:
         "## Formulas",
         *_formulas(),
         "## Conditions",
-        _CONDITIONS % _ticked(OPERATORS),
+        *_conditions(),
         "## Output",
         *_output(),
         "## Checks",
@@ -176,7 +165,7 @@ def _before_and_after(op: str) -> list[str]:
     """The example as it was run: the columns that it works on, and what it makes of them."""
     from datasense_assets.recipes.examples import stored_examples
 
-    found = stored_examples()[op]
+    found = stored_examples()["steps"][op]
     return [part for name, side in (("Of", "in"), ("it makes", "out")) for part in (name, _cells(found[side]))]
 
 
@@ -190,6 +179,24 @@ def _cells(side: dict[str, Any]) -> str:
 def _cell(text: str) -> str:
     """Text in a table's cell; what Markdown would take for its own goes between ticks."""
     return f"`{text}`" if text.strip() != text or any(mark in text for mark in "*[]<>\\`_{}") else text
+
+
+def _conditions() -> list[str]:
+    from datasense_assets.recipes.condition_examples import OPERATOR_EXAMPLES
+    from datasense_assets.recipes.examples import condition_rows, stored_examples
+
+    found = stored_examples()["conditions"]
+    rows: list[tuple[str, ...]] = [
+        (
+            f"`{name}`" if place == 0 else "",
+            row.meaning if place == 0 else "",
+            f"`{json.dumps(condition, ensure_ascii=False)}`",
+            ", ".join(found[name][place]) or "*none*",
+        )
+        for name, row in OPERATOR_EXAMPLES.items()
+        for place, condition in enumerate(row.conditions)
+    ]
+    return [_CONDITIONS, _cells(condition_rows()), _table(("operator", "meaning", "example", "keeps"), rows)]
 
 
 def _formulas() -> list[str]:
