@@ -1,4 +1,4 @@
-"""The examples of steps and conditions on a table of three rows: what goes in and what comes out, as PostgreSQL gave it.
+"""The examples of steps and conditions on a table of three rows: what goes in and what PostgreSQL made of it.
 
 `examples.json` beside this module is `executed()`; a test holds the two together, and the reference shows it.
 """

@@ -196,6 +196,12 @@ def _failed(recipe: Recipe, error: psycopg.Error, said: str) -> BuildFailed:
         advice = "Mend the value at its source, replace it before the cast, or set on_error to null."
     elif isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
         advice = "An input has changed since the recipe was compiled; build it again."
+    elif "out of range: overflow" in str(error) or "out of range: underflow" in str(error):
+        # Null would hide that a figure is wrong, and PostgreSQL has no arithmetic that gives it.
+        advice = (
+            "A result is beyond 1.8e308, or nearer to zero than 1e-308, which no number holds. Look at the recipe's "
+            "preview step by step to see where it happens, and filter or replace such values before that step."
+        )
     elif isinstance(error, psycopg.errors.NumericValueOutOfRange):
         advice = "A number is too large for its type; cast the columns it is made of to number first."
     else:

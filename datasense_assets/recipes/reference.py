@@ -69,8 +69,8 @@ those where either is missing; see the second example of these three. It goes wi
 
 A value has to be of the column's type as it is written: `2026` for an integer, `"2026"` for text, `"2026-01-31"` for a
 date, `"2026-01-31T09:30:00"` for a date and time (in the organisation's time zone unless it has an offset). `in_last`
-takes `"7 days"`, `"2 weeks"` or `"3 months"`. A regular expression's `\\s` is a space of ASCII (blank, tab, line ends), as
-are those that `trim` and `collapse_spaces` take; `\\d` is 0 to 9.
+takes `"7 days"`, `"2 weeks"` or `"3 months"`. A regular expression's `\\s` is a space of ASCII (blank, tab, line ends),
+as are those that `trim` and `collapse_spaces` take; `\\d` is 0 to 9.
 
 Of these rows, by their first name,
 """
@@ -78,8 +78,11 @@ Of these rows, by their first name,
 
 _FORMULAS = """\
 Formulas look like a spreadsheet's: numbers, `'text'` or `"text"` (the quote doubled inside), a column by its name or in
-brackets (`[Any name]`, `]` doubled inside), operators, functions, `( )`, and `true`, `false`, `null`. Operators, the
-tightest first:
+brackets (`[Any name]`, `]` doubled inside), operators, functions, `( )`, and `true`, `false`, `null`.
+
+Where there is no answer it is null: a division by zero, an integer beyond 64 bits, a function without a result. But
+`+`, `-`, `*` and `/` of numbers beyond 1.8e308, or nearer to zero than 1e-308, fail the build, as sums do: such a
+number is a mistake in the data, and the last good table stays. Operators, the tightest first:
 """
 
 

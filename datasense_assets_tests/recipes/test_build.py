@@ -166,6 +166,46 @@ def test_a_value_that_must_not_be_lost_fails_the_build_and_keeps_the_table(wareh
     assert rows_of(warehouse, "strict") == [("n", 3), ("s", 4)]
 
 
+NUMBERS = [{"op": "cast", "columns": [{"column": "visits", "to": "number"}]}]
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [{"op": "formula", "column": "n", "formula": "visits + 1e308 + 1e308"}],
+        [{"op": "formula", "column": "n", "formula": "-1e308 - visits - 1e308"}],
+        [{"op": "formula", "column": "n", "formula": "visits * 1e308"}],
+        [{"op": "formula", "column": "n", "formula": "visits / 1e-308"}],
+        [{"op": "formula", "column": "n", "formula": "visits * 1e-200 * 1e-200"}],
+        [{"op": "formula", "column": "n", "formula": "visits / 1e200 / 1e200"}],
+        *(
+            [{"op": "formula", "column": "n", "formula": "1e308 + visits"}, step]
+            for step in (
+                {"op": "aggregate", "aggregations": [{"fn": "sum", "column": "n", "into": "n"}]},
+                {"op": "aggregate", "aggregations": [{"fn": "avg", "column": "n", "into": "n"}]},
+                {"op": "window", "fn": "running_sum", "column": "n", "into": "n", "order_by": ["patient"]},
+            )
+        ),
+    ],
+)
+def test_a_number_that_no_double_holds_fails_the_build_and_says_why(
+    warehouse: psycopg.Connection, steps: list[dict[str, Any]]
+) -> None:
+    build(warehouse, recipe_data("large", STEPS))
+    with pytest.raises(BuildFailed, match=r"large was not built, its old table stays: value out of range") as caught:
+        build(warehouse, recipe_data("large", [*NUMBERS, *steps]))
+    assert "beyond 1.8e308, or nearer to zero than 1e-308" in (caught.value.advice or "")
+    assert rows_of(warehouse, "large") == [("n", 3), ("s", 4)]
+
+
+@pytest.mark.parametrize("formula", ["visits / 0", "visits ^ 4000", "exp(visits * 1000)", "sqrt(-visits)"])
+def test_a_formula_without_an_answer_is_null(warehouse: psycopg.Connection, formula: str) -> None:
+    steps = [{"op": "formula", "column": "n", "formula": formula}, {"op": "select", "columns": ["n"]}]
+    report = build(warehouse, recipe_data("none", [*NUMBERS, *steps]))
+    assert report.rows == 3
+    assert rows_of(warehouse, "none") == [(None,)] * 3
+
+
 def test_a_build_may_not_read_another_schema(warehouse: psycopg.Connection) -> None:
     warehouse.execute("RESET ROLE")
     warehouse.execute("CREATE SCHEMA org_other")
