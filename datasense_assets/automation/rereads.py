@@ -109,7 +109,7 @@ class _Tick:
 
 def _asked(entry: SourceEntry, row: DueReread) -> dict[str, str] | None:
     """The tags that say what to read again; None for a source that wants nothing, or whose tables are not known."""
-    wanted = rereading(entry.source.connector, entry.source.config)
+    wanted = rereading(entry.source.connector, entry.source.config, entry.source.full_reload)
     lane = {t.LANE: t.Lane.BACKFILL.value}
     if is_placeholder(entry):
         return None

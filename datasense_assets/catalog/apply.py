@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Table, delete, insert, select, text, update
@@ -125,6 +126,8 @@ class _Application:
             "partition_start": source.partitions.start,
             "deletes": source.deletes.value,
             "discover_all": source.takes_everything,
+            "fresh_within_seconds": _seconds(source.fresh_within),
+            "full_reload": source.full_reload,
         }
         another = row is not None and row["connector"] != source.connector
         source_id = self._upsert(sources, "source", path, row, wanted, {"org_id": org_id, "slug": source.slug})
@@ -176,7 +179,11 @@ class _Application:
 
     def _recipe(self, org_id: int | None, recipe: RecipeManifest, row: Mapping[str, Any] | None) -> None:
         path = f"{self.manifest.organization.slug}/recipes/{recipe.name}"
-        wanted = {"title": recipe.title, "spec": recipe.spec}
+        wanted = {
+            "title": recipe.title,
+            "spec": recipe.spec,
+            "fresh_within_seconds": _seconds(recipe.fresh_within),
+        }
         self._upsert(recipes, "recipe", path, row, wanted, {"org_id": org_id, "name": recipe.name})
 
     def _rows(self, table: Table, condition: Any) -> list[Mapping[str, Any]]:
@@ -211,6 +218,10 @@ class _Application:
         self.changes.append(Change("delete", kind, path))
         if self.write:
             self.connection.execute(delete(table).where(table.c.id == row["id"]))
+
+
+def _seconds(length: timedelta | None) -> int | None:
+    return None if length is None else int(length.total_seconds())
 
 
 def _table_values(table: TableManifest, position: int) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
+from datasense_assets.catalog.freshness import duration_text
 from datasense_assets.catalog.tables import credentials, organizations, recipes, source_tables, sources
 from datasense_assets.catalog.yaml_text import write_yaml
 
@@ -36,7 +38,7 @@ def export_organization(connection: Connection, slug: str) -> str:
     if listed := [_source(connection, row) for row in found]:
         document["sources"] = listed
     found = connection.execute(select(recipes).where(recipes.c.org_id == org["id"]).order_by(recipes.c.id)).mappings()
-    if specs := [{**row["spec"], "name": row["name"]} for row in found]:
+    if specs := [{**row["spec"], "name": row["name"], **_promise(row)} for row in found]:
         document["recipes"] = specs
     return write_yaml(document)
 
@@ -61,7 +63,12 @@ def _source(connection: Connection, row: RowMapping) -> dict[str, Any]:
         partitions["start"] = row["partition_start"].isoformat()
     if partitions:
         source["partitions"] = partitions
-    return source | _given(row, deletes="ignore")
+    return source | _given(row, deletes="ignore", full_reload=None) | _promise(row)
+
+
+def _promise(row: RowMapping) -> dict[str, str]:
+    seconds = row["fresh_within_seconds"]
+    return {} if seconds is None else {"fresh_within": duration_text(timedelta(seconds=seconds))}
 
 
 def _tables(connection: Connection, source: RowMapping) -> dict[str, Any]:

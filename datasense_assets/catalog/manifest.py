@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,7 +16,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from datasense_assets.catalog.credentials import SecretReference
-from datasense_assets.catalog.manifest_checks import absolute_files, load_recipes, problems_between
+from datasense_assets.catalog.freshness import parse_duration
+from datasense_assets.catalog.manifest_checks import absolute_files, load_recipes, problems_between, take_promises
 from datasense_assets.catalog.models import (
     RESERVED_SOURCE_SLUGS,
     SLUG_PATTERN,
@@ -25,6 +26,7 @@ from datasense_assets.catalog.models import (
     Cron,
     Deletes,
     Frozen,
+    FullReload,
     Grain,
     Problem,
     Schedule,
@@ -106,12 +108,21 @@ def _schedule(value: Any) -> Any:
     raise _wrong("is no schedule", fix)
 
 
+def _duration(value: Any) -> timedelta:
+    try:
+        return value if isinstance(value, timedelta) else parse_duration(value if isinstance(value, str) else "")
+    except ValueError as error:
+        fix = "Write a number and minutes, hours, days or weeks, for example 6 hours."
+        raise _wrong("is no length of time", fix) from error
+
+
 def _not_blank(text: str) -> str:
     if not text.strip():
         raise _wrong("is empty", "Write some text.")
     return text
 
 
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
 _SLUG = "lower-case letters, digits and dashes, a letter first, at most 40"
 ManifestSlug = Annotated[str, BeforeValidator(_named_by(SLUG_PATTERN, _SLUG, slug_from))]
 ConnectorName = Annotated[str, BeforeValidator(_named_by(r"^[a-z][a-z0-9_]{0,39}$", "a connector's name", _name_from))]
@@ -165,6 +176,8 @@ class SourceManifest(Frozen):
     schedule: Annotated[Schedule, BeforeValidator(_schedule)] = "daily"
     partitions: PartitionsManifest = PartitionsManifest()
     deletes: Deletes = Deletes.IGNORE
+    fresh_within: Duration | None = None
+    full_reload: FullReload | None = None
 
     @property
     def takes_everything(self) -> bool:
@@ -173,10 +186,14 @@ class SourceManifest(Frozen):
 
 
 class RecipeManifest(Frozen):
-    """A recipe: its name, its title and its whole text as data, in the order of the file."""
+    """A recipe: its name, its title and its whole text as data, in the order of the file.
+
+    `fresh_within` stands beside the recipe and is no part of it: another promise builds nothing again.
+    """
 
     name: str
     title: str | None = None
+    fresh_within: Duration | None = None
     spec: dict[str, Any]
 
 
@@ -210,21 +227,30 @@ def parse_manifest(text: str, path: Path | None = None, *, check_raw: RawCheck |
         raise ManifestErrors([Problem(path="(file)", message="the file holds no manifest.", fix=fix)], path)
     folder = path.resolve().parent if path is not None else Path.cwd()
     data = dict(document.data)
-    recipes, problems = load_recipes(data.get("recipes"), folder)
-    data["recipes"] = [{"name": each.get("name"), "title": each.get("title"), "spec": each} for each in recipes]
+    written, promises = take_promises(data.get("recipes"))
+    recipes, problems = load_recipes(written, folder)
+    data["recipes"] = [
+        {"name": each.get("name"), "title": each.get("title"), "fresh_within": promise, "spec": each}
+        for each, promise in zip(recipes, promises, strict=False)
+    ]
     manifest: Manifest | None = None
     try:
         manifest = Manifest.model_validate(absolute_files(data, folder))
     except ValidationError as error:
         errors = error.errors(include_url=False)
-        problems += [_problem(each, document) for each in errors if each["loc"][:1] != ("recipes",)]
+        problems += [_problem(each, document) for each in errors if _is_ours(each["loc"])]
     problems += problems_between(data, recipes)
     found = _with_lines([*document.problems, *problems], document)
     if found or manifest is None:
         sources, specs = _written("sources", data.get("sources")), _written("recipes", recipes)
-        written = check_raw(sources, specs) if check_raw is not None else []
-        raise ManifestErrors(_with_lines([*found, *written], document), path)
+        said = check_raw(sources, specs) if check_raw is not None else []
+        raise ManifestErrors(_with_lines([*found, *said], document), path)
     return manifest
+
+
+def _is_ours(loc: tuple[str | int, ...]) -> bool:
+    """Whether the models judge it; what stands in a recipe is judged by `problems_between` and the recipe language."""
+    return loc[:1] != ("recipes",) or loc[2:3] == ("fresh_within",)
 
 
 def _written(name: str, given: Any) -> list[tuple[str, Mapping[str, Any]]]:

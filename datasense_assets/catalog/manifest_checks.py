@@ -26,6 +26,18 @@ _SECRET_WORDS = re.compile(
 _URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]*@", re.IGNORECASE)
 
 
+def take_promises(given: Any) -> tuple[Any, list[Any]]:
+    """The manifest's recipes without their `fresh_within`, which is no part of a recipe, and these in the same order."""
+    if not isinstance(given, list):
+        return given, []
+    promises = [each.get("fresh_within") if isinstance(each, dict) else None for each in given]
+    bare = [
+        {name: value for name, value in each.items() if name != "fresh_within"} if isinstance(each, dict) else each
+        for each in given
+    ]
+    return bare, promises
+
+
 def load_recipes(given: Any, folder: Path) -> tuple[list[dict[str, Any]], list[Problem]]:
     """The recipes of a manifest, those in their own files read from `folder`; {} stands for one that is no recipe."""
     if given is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from datetime import date
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -83,7 +83,7 @@ class Tier(StrEnum):
 
 
 _TIME = r"([01]\d|2[0-3]):[0-5]\d"
-AlertKind = Literal["failing", "late", "check", "schema_change"]
+AlertKind = Literal["failing", "late", "check", "credential", "schema_change"]
 
 
 class Alerting(Frozen):
@@ -114,6 +114,7 @@ class Cron(Frozen):
 
 NamedSchedule = Literal["15min", "hourly", "daily", "weekly", "manual"]
 Schedule = NamedSchedule | Cron
+FullReload = Literal["weekly", "never"]
 
 
 class Partitions(Frozen):
@@ -168,7 +169,9 @@ class SourceTable(Frozen):
 
 
 class Source(Frozen):
-    """A source as the graph sees it: no credentials."""
+    """A source as the graph sees it: no credentials. `fresh_within_seconds` None: twice the interval of its schedule;
+    `full_reload` None: as its connector's config says.
+    """
 
     id: int
     slug: str
@@ -180,7 +183,14 @@ class Source(Frozen):
     deletes: Deletes = Deletes.IGNORE
     discover_all: bool = False
     paused: bool = False
+    fresh_within_seconds: int | None = None
+    full_reload: FullReload | None = None
     tables: tuple[SourceTable, ...] = ()
+
+    @property
+    def fresh_within(self) -> timedelta | None:
+        """How old its data may be, where that is written."""
+        return None if self.fresh_within_seconds is None else timedelta(seconds=self.fresh_within_seconds)
 
     @property
     def first_day(self) -> date:

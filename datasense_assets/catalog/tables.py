@@ -77,6 +77,8 @@ sources = Table(
     Column("partition_start", Date),
     _text("deletes"),
     Column("discover_all", Boolean),
+    Column("fresh_within_seconds", Integer),
+    _text("full_reload"),
     Column("created_on", Date),
     _time("created_at"),
     _time("updated_at"),
@@ -139,6 +141,7 @@ recipes = Table(
     _text("spec_hash"),
     _time("created_at"),
     _time("updated_at"),
+    Column("fresh_within_seconds", Integer),
 )
 
 recipe_inputs = Table(
@@ -275,6 +278,7 @@ recipe_status = Table(
     _text("build_key"),
     _text("columns_hash"),
     _text("content_hash"),
+    _time("outdated_since"),
 )
 
 schema_changes = Table(

@@ -52,15 +52,18 @@ class Rereading:
     weekly: bool = False
 
 
-def rereading(kind: str, config: Mapping[str, Any]) -> Rereading:
-    """What the source's valid config says of it; nothing for kinds that are read whole each time."""
+def rereading(kind: str, config: Mapping[str, Any], full_reload: str | None = None) -> Rereading:
+    """What the source's valid config says of it, or `full_reload` where that is set (`weekly` or `never`).
+
+    Nothing for kinds that are read whole each time.
+    """
     from datasense_assets.connectors.config import CONFIGS, HistoryConfig
 
     model = CONFIGS.get(kind)
     if model is None or not issubclass(model, HistoryConfig):
         return Rereading()
     settings = model.model_validate(dict(config))
-    return Rereading(settings.reread_days, settings.full_read == "weekly")
+    return Rereading(settings.reread_days, (full_reload or settings.full_read) == "weekly")
 
 
 def open_connector(

@@ -1,0 +1,30 @@
+"""How fresh a table is to be, how long a recipe has been behind, and the full read that a source wants."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0015"
+down_revision = "0012"
+branch_labels = None
+depends_on = None
+
+_STATEMENTS = (
+    *(
+        f"ALTER TABLE datasense.{table} ADD COLUMN fresh_within_seconds integer "
+        f"CONSTRAINT {table}_fresh_within_seconds_sane CHECK (fresh_within_seconds BETWEEN 60 AND 315360000)"
+        for table in ("sources", "recipes")
+    ),
+    "ALTER TABLE datasense.sources ADD COLUMN full_reload text "
+    "CONSTRAINT sources_full_reload_known CHECK (full_reload IN ('weekly', 'never'))",
+    "ALTER TABLE datasense.recipe_status ADD COLUMN outdated_since timestamptz",
+    "ALTER TABLE datasense.alerts DROP CONSTRAINT alerts_kind_known",
+    "ALTER TABLE datasense.alerts ADD CONSTRAINT alerts_kind_known CHECK (kind IN ('failing', 'late', 'check', "
+    "'credential', 'schema_change', 'contact', 'failure_rate', 'queue_delay', 'disk'))",
+)
+
+
+def upgrade() -> None:
+    """Add the columns, and let alerts be of a credential."""
+    for statement in _STATEMENTS:
+        op.execute(statement)
