@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     dagster_home: Path | None = Field(default=None, validation_alias=AliasChoices("DAGSTER_HOME", "dagster_home"))
     shard: Annotated[Shard | None, NoDecode] = None
     jitter_minutes: float = Field(default=10.0, ge=0)
+    recipe_patience_minutes: float = Field(default=60.0, ge=0)
+    freshness_policies: int = Field(default=1000, ge=0)
     due_interval_seconds: int = Field(default=10, ge=1)
     requests_interval_seconds: int = Field(default=2, ge=1)
     reload_interval_seconds: int = Field(default=5, ge=1)

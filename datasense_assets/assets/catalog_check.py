@@ -1,8 +1,9 @@
-"""The check that says whether the graph was made from the catalog as it is, or from the last good snapshot."""
+"""The checks of the catalog: whether the graph was made from it as it is, and whether anything fails now."""
 
 import dagster as dg
 
-CATALOG_KEY = dg.AssetKey(["_platform", "catalog"])
+from datasense_assets.automation.failing import CATALOG_KEY, CHECK_NAME, failing_result
+from datasense_assets.running.owners import catalog_engine
 
 
 def catalog_asset() -> dg.AssetSpec:
@@ -28,3 +29,16 @@ def catalog_check(stale_because: str | None) -> dg.AssetChecksDefinition:
         )
 
     return graph_is_from_the_catalog
+
+
+def failing_check() -> dg.AssetChecksDefinition:
+    """Fails while a source or recipe fails, and lists them; the alerts sensor reports it whenever that changes."""
+
+    @dg.asset_check(asset=CATALOG_KEY, name=CHECK_NAME, description="No source and no recipe fails now.")
+    def nothing_fails() -> dg.AssetCheckResult:
+        from datasense_assets.catalog.troubles import failing_now
+
+        with catalog_engine().connect() as connection:
+            return failing_result(failing_now(connection))
+
+    return nothing_fails

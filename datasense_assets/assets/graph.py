@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from datasense_assets.assets.catalog_check import catalog_asset, catalog_check
+from datasense_assets.assets.catalog_check import catalog_asset, catalog_check, failing_check
 from datasense_assets.assets.invalid import invalid_asset
 from datasense_assets.assets.recipes import recipe_asset
 from datasense_assets.assets.sources import source_asset
@@ -30,15 +30,18 @@ def build_definitions(
     """
     checked = usable(snapshot)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
+    # a daemon looks at each policy twice a minute, so that they are for a platform of ordinary size; a run needs none
+    sources = sum(len(org.sources) for org in checked.organizations)
+    policies = not scoped and sources <= settings.freshness_policies
     for org in checked.organizations:
-        assets += [source_asset(org, source) for source in org.sources]
+        assets += [source_asset(org, source, promised=policies) for source in org.sources]
         assets += [recipe_asset(org, recipe) for recipe in org.recipes]
         assets += [invalid_asset(org, row) for row in org.invalid]
     if scoped:
         return dg.Definitions(assets=assets, executor=dg.in_process_executor)
     return dg.Definitions(
         assets=[*assets, catalog_asset()],
-        asset_checks=[catalog_check(stale_because)],
+        asset_checks=[catalog_check(stale_because), failing_check()],
         sensors=sensors(GraphIndex.of(checked, graph_hash(snapshot)), settings),
         executor=dg.in_process_executor,
     )

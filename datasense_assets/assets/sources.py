@@ -23,15 +23,21 @@ def pool_name(connector: str) -> str:
     return f"connector_{connector}"
 
 
-def source_asset(org: Organization, source: Source) -> dg.AssetsDefinition:
-    """The asset of a source: its tables, or the one that stands for them until they are known."""
+def source_asset(org: Organization, source: Source, *, promised: bool = False) -> dg.AssetsDefinition:
+    """The asset of a source: its tables, or the one that stands for them until they are known.
+
+    `promised`: its first table bears the source's promise of freshness.
+    """
     if not source.tables:
         return _undiscovered_asset(org, source)
     partitions = source_partitions(org, source)
 
     @dg.multi_asset(
         name=op_name(source),
-        specs=[source_table_spec(org, source, table, partitions) for table in source.tables],
+        specs=[
+            source_table_spec(org, source, table, partitions, promised=promised and position == 0)
+            for position, table in enumerate(source.tables)
+        ],
         check_specs=source_check_specs(org, source),
         can_subset=True,
         backfill_policy=SINGLE_RUN,

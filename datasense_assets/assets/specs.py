@@ -7,11 +7,13 @@ and labels come with each materialization.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cache
 from typing import Any
 
 import dagster as dg
 
+from datasense_assets.catalog.freshness import source_promise
 from datasense_assets.catalog.models import (
     InputReference,
     Organization,
@@ -48,8 +50,17 @@ def warehouse_table_name(org: str, source: str, table: str) -> str:
     return f"{org_schema(org)}.{table_name(source, table)}"
 
 
-def source_table_spec(org: Organization, source: Source, table: SourceTable, partitions: Any) -> dg.AssetSpec:
-    """The asset of a loaded table, in the group of its organisation."""
+@cache
+def freshness_policy(fail_after: timedelta) -> dg.FreshnessPolicy:
+    """One policy object for equal promises: each costs time when the location is loaded."""
+    return dg.FreshnessPolicy.time_window(fail_window=fail_after)
+
+
+def source_table_spec(
+    org: Organization, source: Source, table: SourceTable, partitions: Any, *, promised: bool = False
+) -> dg.AssetSpec:
+    """The asset of a loaded table, in the group of its organisation; `promised`: with the source's freshness policy."""
+    promise = source_promise(source.schedule, source.fresh_within) if promised else None
     title = table.title or table.slug
     said = f"**{title}**, loaded from a {_CONNECTOR_NAMES.get(source.connector, source.connector)} of {org.name}."
     if table.parent is not None:
@@ -62,6 +73,7 @@ def source_table_spec(org: Organization, source: Source, table: SourceTable, par
         tags=tags_of(**{"datasense/org": identifier(org.slug), "datasense/source": identifier(source.slug)}),
         kinds={"postgres", source.connector},
         partitions_def=partitions,
+        freshness_policy=None if promise is None else freshness_policy(promise),
         # A retry takes only the tables that failed, so a run may end without an output for each.
         skippable=True,
     )

@@ -1,14 +1,14 @@
 """The stale-recipe sensor: one run an organisation for all its recipes whose inputs have new data.
 
-It asks only when the inputs have settled: a recipe waits while a source under it is running or due, and stays on its
-last good data while one has failed or breaks a check that is an error (docs/operations.md). Dagster orders the recipes
-inside the run.
+It asks only when the inputs have settled: a recipe waits while a source under it is running or due (for an hour at
+most, unless set otherwise: then what is there must do), and stays on its last good data while one has failed or breaks
+a check that is an error (docs/operations.md). Dagster orders the recipes inside the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -35,13 +35,15 @@ def build_stale_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefini
         description="Asks for one run an organisation of the recipes whose inputs have new data.",
     )
     def stale_recipes(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from datasense_assets.catalog.state import mark_requested
+        from datasense_assets.catalog.state import mark_outdated, mark_requested
         from datasense_assets.catalog.state import stale_recipes as read_stale
         from datasense_assets.recipes.versions import COMPILER_VERSION
 
         now = datetime.now(UTC)
         with catalog_engine().begin() as connection:
-            rows = read_stale(connection, now, COMPILER_VERSION, settings.shard)
+            patience = timedelta(minutes=settings.recipe_patience_minutes)
+            rows = read_stale(connection, now, COMPILER_VERSION, settings.shard, patience=patience)
+            mark_outdated(connection, rows, now, settings.shard)
             if not rows:
                 return dg.SensorResult(skip_reason="every recipe is built from its newest inputs")
             runs = in_progress_runs(context.instance)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +37,15 @@ class SecretMissing(Exception):
 
 
 class SecretReference(Frozen):
-    """Where a secret is: exactly one of an environment variable, a file, or a Fernet token made by `encrypt`."""
+    """Where a secret is: exactly one of an environment variable, a file, or a Fernet token made by `encrypt`.
+
+    `expires`: the last day on which it can be used, where somebody knows it.
+    """
 
     env: str | None = None
     file: str | None = None
     encrypted: str | None = None
+    expires: date | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +55,7 @@ class SecretReference(Frozen):
         if not isinstance(data, dict):
             raise PydanticCustomError("plain_secret", "holds a secret in plain text", {"fix": _HOW})
         given = [kind for kind in _KINDS if data.get(kind) is not None]
-        if set(data) - set(_KINDS) or len(given) != 1:
+        if set(data) - {*_KINDS, "expires"} or len(given) != 1:
             raise PydanticCustomError("secret_kind", "must name one secret, by env, file or encrypted", {"fix": _HOW})
         value = data[given[0]]
         if not isinstance(value, str) or not value.strip():
@@ -59,7 +64,8 @@ class SecretReference(Frozen):
 
     def stored(self) -> dict[str, str]:
         """The reference as it stands in the catalog and in a manifest."""
-        return {kind: value for kind in _KINDS if (value := getattr(self, kind)) is not None}
+        reference = {kind: value for kind in _KINDS if (value := getattr(self, kind)) is not None}
+        return reference if self.expires is None else {**reference, "expires": self.expires.isoformat()}
 
 
 _OWN_VARIABLES = ("DATASENSE_", "DAGSTER_")

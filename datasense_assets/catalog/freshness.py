@@ -67,7 +67,7 @@ def recipe_promise(inputs: Iterable[timedelta | None], fresh_within: timedelta |
 
 @lru_cache(maxsize=4096)
 def _longest_gap(expression: str) -> timedelta:
-    """The longest time between two of the expression's next slots: a schedule of working days is not late on Mondays."""
+    """The longest time between two of its next slots, so that a schedule of working days is not late on Mondays."""
     from cronsim import CronSim
 
     slots = CronSim(expression, datetime(2024, 1, 1, tzinfo=UTC))

@@ -27,7 +27,7 @@ _URL_WITH_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@\s]*:[^/@\s]*@", re.I
 
 
 def take_promises(given: Any) -> tuple[Any, list[Any]]:
-    """The manifest's recipes without their `fresh_within`, which is no part of a recipe, and these in the same order."""
+    """The manifest's recipes without their `fresh_within`, which is no part of one, and these in the same order."""
     if not isinstance(given, list):
         return given, []
     promises = [each.get("fresh_within") if isinstance(each, dict) else None for each in given]

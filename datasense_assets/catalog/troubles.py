@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, RowMapping, text
 
+from datasense_assets.catalog.expiring import expiring_credentials
+from datasense_assets.catalog.lateness import late_recipes, late_sources
+
 # What may pass by itself is told only when it did not: the third time in a row.
 _MAY_PASS = ("unavailable", "throttled")
 _PATIENCE_IN_ROW = 3
-_LATE_AFTER = timedelta(minutes=30)
 _QUEUE_DELAY = timedelta(minutes=15)
 _FEWEST_RUNS = 20
 _FAILURE_RATE = 0.05
@@ -87,12 +89,12 @@ ORDER BY since
 """
 
 # Due, and no run has begun: still in the catalog's backlog, or asked for and waiting in the queue.
-_LATE = """
-SELECT o.id AS org_id, o.slug AS org_slug, s.slug AS subject, st.next_due_at AS since
+_WAITING = """
+SELECT o.slug || '/' || s.slug AS path, st.next_due_at AS since
 FROM datasense.source_status st
 JOIN datasense.sources s ON s.id = st.source_id
 JOIN datasense.organizations o ON o.id = s.org_id
-WHERE st.next_due_at < :late AND st.failures_in_a_row = 0
+WHERE st.next_due_at < :waiting AND st.failures_in_a_row = 0
   AND NOT EXISTS (SELECT FROM datasense.leases l WHERE l.source_id = s.id AND l.expires_at > :now)
   AND NOT EXISTS (SELECT FROM datasense.pauses q WHERE q.org_id = s.org_id
                   AND (q.source_id IS NULL OR q.source_id = s.id))
@@ -111,13 +113,19 @@ def troubles(connection: Connection, now: datetime, *, free_disk: float | None =
     `free_disk`: the share of this machine's disk that is free (0 to 1), where somebody has looked.
     """
     found = list(_failing(connection))
-    late = list(_late(connection, now))
     found += _broken_checks(connection)
-    return [*found, *late, *_platform(connection, now, late, free_disk)]
+    found += _late(connection, now)
+    found += _expiring(connection, now)
+    return [*found, *_platform(connection, now, free_disk)]
 
 
-def _failing(connection: Connection) -> Iterator[Trouble]:
-    binds = {"patience": _PATIENCE_IN_ROW, "may_pass": list(_MAY_PASS)}
+def failing_now(connection: Connection) -> list[Trouble]:
+    """Every source and recipe whose last run failed, what may pass by itself included, the longest failing first."""
+    return list(_failing(connection, patience=1))
+
+
+def _failing(connection: Connection, *, patience: int = _PATIENCE_IN_ROW) -> Iterator[Trouble]:
+    binds = {"patience": patience, "may_pass": list(_MAY_PASS)}
     for row in connection.execute(text(_FAILING), binds).mappings():
         stopped = row["probe_at"] is not None
         kind = row["failure_kind"] or "defect"
@@ -167,20 +175,36 @@ def _broken_checks(connection: Connection) -> Iterator[Trouble]:
 
 
 def _late(connection: Connection, now: datetime) -> Iterator[Trouble]:
-    for row in connection.execute(text(_LATE), {"late": now - _LATE_AFTER, "now": now}).mappings():
+    for each in (*late_sources(connection, now), *late_recipes(connection, now)):
         yield Trouble(
-            org_id=row["org_id"],
-            org_slug=row["org_slug"],
+            org_id=each.org_id,
+            org_slug=each.org_slug,
             kind="late",
-            subject=row["subject"],
+            subject=each.subject,
             fingerprint="late",
-            what=f"It has been due since {row['since']:%Y-%m-%d %H:%M} UTC and no run has begun.",
-            advice="Nothing is wrong with the source; the platform is behind. Its operators have been told.",
-            since=row["since"],
+            what=each.what,
+            advice="Nothing failed; the platform is behind, and its operators have been told.",
+            since=each.since,
         )
 
 
-def _platform(connection: Connection, now: datetime, late: list[Trouble], free_disk: float | None) -> Iterator[Trouble]:
+def _expiring(connection: Connection, now: datetime) -> Iterator[Trouble]:
+    for each in expiring_credentials(connection, now):
+        ended = each.expires < now.date()
+        when = f"ended on {each.expires}" if ended else f"can be used until {each.expires}"
+        then = "the next syncs may be refused" if ended else "syncs will be refused from then on"
+        yield Trouble(
+            org_id=each.org_id,
+            org_slug=each.org_slug,
+            kind="credential",
+            subject=f"{each.source}/{each.name}",
+            fingerprint=f"{each.expires}{':ended' if ended else ''}",
+            what=f"The credential {each.name} of {each.source} {when}; {then}.",
+            advice="Make a new one where it came from, put it in the old one's place, and write its new date.",
+        )
+
+
+def _platform(connection: Connection, now: datetime, free_disk: float | None) -> Iterator[Trouble]:
     rate = connection.execute(text(_RATE), {"hour_ago": now - timedelta(hours=1)}).mappings().one()
     if rate["runs"] >= _FEWEST_RUNS and rate["failed"] > _FAILURE_RATE * rate["runs"]:
         yield _alarm(
@@ -188,14 +212,14 @@ def _platform(connection: Connection, now: datetime, late: list[Trouble], free_d
             f"{rate['failed']} of the {rate['runs']} sources that ran in the last hour are failing.",
             "See datasense status; where they share a connector or a host, that is where to look.",
         )
-    oldest = min((each.since for each in late if each.since is not None), default=None)
-    if oldest is not None and now - oldest > _QUEUE_DELAY:
-        paths = ", ".join(each.path for each in late[:_MOST_PATHS])
-        more = f" and {len(late) - _MOST_PATHS} more" if len(late) > _MOST_PATHS else ""
+    binds = {"waiting": now - _QUEUE_DELAY, "now": now}
+    if waiting := connection.execute(text(_WAITING), binds).all():
+        paths = ", ".join(each.path for each in waiting[:_MOST_PATHS])
+        more = f" and {len(waiting) - _MOST_PATHS} more" if len(waiting) > _MOST_PATHS else ""
         yield _alarm(
             "queue_delay",
-            f"{len(late)} due sources have not begun to run, the oldest since {oldest:%Y-%m-%d %H:%M} UTC: "
-            f"{paths}{more}.",
+            f"{len(waiting)} due sources have not begun to run, the oldest since "
+            f"{waiting[0].since:%Y-%m-%d %H:%M} UTC: {paths}{more}.",
             "See whether the daemon runs and which limit of dagster.yaml is reached (Runs, Queued in the UI).",
         )
     if free_disk is not None and free_disk < 0.1:

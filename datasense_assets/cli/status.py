@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from datasense_assets.catalog.freshness import duration_text
 from datasense_assets.cli.address import open_catalog, read_organization
 from datasense_assets.cli.output import JsonFlag, ago, print_json, print_table, say
 
@@ -19,17 +20,25 @@ if TYPE_CHECKING:
 
 def status(
     org: Annotated[str | None, typer.Argument(metavar="[ORG]", help="Only this organisation.")] = None,
+    failing: Annotated[
+        bool, typer.Option("--failing", help="Only what fails now, the oldest first, with what to do.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show how everything stands: fresh, late, failing, breaking checks, paused, queued; why, and what to do."""
-    from datasense_assets.catalog.status import organization_status
+    from datasense_assets.catalog.status import failing_rows, organization_status
 
     with open_catalog() as catalog, catalog.connect() as connection:
         slug = read_organization(connection, org).slug if org is not None else None
         rows = organization_status(connection, slug)
+    if failing:
+        rows = failing_rows(rows)
     counts = Counter(row.state.value for row in rows)
     if as_json:
-        print_json({"counts": dict(counts), "rows": [asdict(row) for row in rows]})
+        print_json({"counts": dict(counts), "rows": [_plain(row) for row in rows]})
+        return
+    if failing and not rows:
+        say("Nothing fails.")
         return
     if not rows:
         say("There is nothing to watch yet; `datasense apply FILE` adds sources.")
@@ -38,15 +47,21 @@ def status(
     say(", ".join(f"{count} {state}" for state, count in counts.most_common()))
 
 
+def _plain(row: StatusRow) -> dict[str, object]:
+    promise = row.fresh_within
+    return {**asdict(row), "fresh_within": None if promise is None else duration_text(promise)}
+
+
 def _show(rows: Sequence[StatusRow]) -> None:
     print_table(
-        ("what", "state", "rows", "fresh as of", "next", "why, and what to do"),
+        ("what", "state", "rows", "fresh as of", "promised", "next", "why, and what to do"),
         [
             (
                 row.path,
                 f"{row.state.value}{', running' if row.running else ''}",
                 row.row_count,
                 ago(row.fresh_as_of) if row.fresh_as_of else "",
+                duration_text(row.fresh_within) if row.fresh_within else "",
                 _next(row.next_due_at),
                 " ".join(filter(None, (row.why, row.what_to_do, row.warning))) + _rejected(row) + _changed(row),
             )

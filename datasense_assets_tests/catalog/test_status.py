@@ -57,8 +57,12 @@ def test_a_table_goes_from_fresh_to_late_to_failing_to_paused(world: Catalog) ->
     set_next_due(connection, world.forms, NOW)
     row = status(world)
     assert (row.state, row.row_count, row.fresh_as_of, row.why) == (State.FRESH, 7, NOW, "")
+    due = status(world, later=timedelta(minutes=30))
+    assert (due.state, due.late, due.why) == (State.DUE, False, "It has been due for 30 minutes.")
     late = status(world, later=timedelta(hours=3))
-    assert (late.state, late.why) == (State.LATE, "It has been due for 3 hours.")
+    assert (late.state, late.late, late.fresh_within) == (State.LATE, True, timedelta(hours=2))
+    assert "should be no older than 2 hours" in late.why
+    assert "no run has begun" in late.why
     record_source_result(connection, world.forms, run_id="r", started_at=NOW, failure=FAILURE)
     failing = status(world)
     assert (failing.state, failing.failure, failing.what_to_do) == (State.FAILING, FAILURE.message, FAILURE.advice)
@@ -92,13 +96,13 @@ def test_an_undiscovered_source_says_why(world: Catalog) -> None:
     assert (row.state, row.why, row.what_to_do) == (State.UNDISCOVERED, FAILURE.message, FAILURE.advice)
 
 
-def test_a_recipe_is_fresh_when_built_and_late_when_its_input_moves(world: Catalog) -> None:
+def test_a_recipe_is_fresh_when_built_and_outdated_when_its_input_moves(world: Catalog) -> None:
     path = "clean-water/recipes/clean_people"
     world.load(world.homes)
     world.build(world.people)
     assert status(world, path).state == State.FRESH
     world.load(world.homes)
-    assert status(world, path).state == State.LATE
+    assert status(world, path).state == State.OUTDATED
 
 
 def test_lists_name_what_there_is(world: Catalog) -> None:

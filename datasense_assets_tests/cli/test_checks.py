@@ -118,7 +118,7 @@ def test_a_broken_check_is_told_by_sync_checks_and_status(datasense: CommandLine
     assert found["places/towns"]["state"] == "breaks checks"
     assert "people is null" in found["places/towns"]["why"]
     assert "On their last good data: big_towns." in found["places/towns"]["why"]
-    assert found["recipes/big_towns"]["state"] == "late"
+    assert found["recipes/big_towns"]["state"] == "outdated"
     assert "Its input towns breaks a check" in found["recipes/big_towns"]["why"]
     # Who asks by name gets the recipe built all the same; its own check only warns.
     datasense("build", f"{datasense.org}/big_towns", "--local")

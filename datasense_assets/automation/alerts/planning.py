@@ -33,6 +33,7 @@ _KEPT = timedelta(days=90)
 _NAMES = {
     "failing": "is failing",
     "late": "is late",
+    "credential": "expires",
     "check": "holds data that its checks object to",
     "failure_rate": "Many sources are failing",
     "queue_delay": "Runs wait too long",

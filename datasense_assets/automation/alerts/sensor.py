@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from datasense_assets.automation.failing import failing_content, failing_evaluation
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import Settings
 
@@ -20,17 +21,23 @@ def build_alerts_sensor(settings: Settings) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Tells people what is wrong, once, and when it is over; asks for no run.",
     )
-    def alerts() -> dg.SkipReason:
+    def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from datasense_assets.automation.alerts.delivery import deliver
         from datasense_assets.automation.alerts.planning import plan
-        from datasense_assets.catalog.troubles import troubles
+        from datasense_assets.catalog.troubles import failing_now, troubles
 
         now = datetime.now(UTC)
         usage = shutil.disk_usage(settings.home if settings.home.is_dir() else "/")
         with catalog_engine().begin() as connection:
             found = troubles(connection, now, free_disk=usage.free / usage.total)
+            failing = failing_now(connection)
             planned = plan(connection, found, now, link=settings.ui_url)
         delivered = deliver(catalog_engine(), settings, now)
-        return dg.SkipReason(f"{len(found)} things are wrong; {planned}; {delivered}")
+        content = failing_content(failing)
+        return dg.SensorResult(
+            skip_reason=f"{len(found)} things are wrong; {planned}; {delivered}",
+            asset_events=[failing_evaluation(failing)] if content != context.cursor else [],
+            cursor=content,
+        )
 
     return alerts

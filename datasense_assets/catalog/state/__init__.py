@@ -80,7 +80,7 @@ from datasense_assets.catalog.state.rereads import (
     sources_without_reread,
 )
 from datasense_assets.catalog.state.revision import CatalogRevision, read_revision
-from datasense_assets.catalog.state.stale import StaleRecipe, stale_recipes
+from datasense_assets.catalog.state.stale import StaleRecipe, mark_outdated, stale_recipes
 
 __all__ = [
     "BREAKER",
@@ -113,6 +113,7 @@ __all__ = [
     "impact_of_schema_changes",
     "keep_fingerprint",
     "leave_slot",
+    "mark_outdated",
     "mark_requested",
     "mark_reread_asked",
     "mark_slot_asked",

@@ -125,6 +125,8 @@ def record_build(
         "failure_kind": None,
         "failure_message": None,
         "failures_in_a_row": 0,
+        # another look at once says so again where an input has moved meanwhile
+        "outdated_since": None,
     }
     if before:
         values |= {"data_version": recipe_status.c.data_version + 1, "changed_at": func.now()}

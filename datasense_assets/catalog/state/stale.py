@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, text
@@ -24,7 +24,8 @@ class StaleRecipe:
     changed when its data, its columns or the choice labels that were used are others.
     `sources`: the sources it reads, as identifiers; `upstreams`: the recipes it reads, by name; `stale_upstreams`:
     those that are stale too and are to be built first; `blocked_upstreams`: those of them that have to wait themselves.
-    `failed_unchanged`: it failed after the last change, so building again fails again.
+    `failed_unchanged`: it failed after the last change, so building again fails again. `outdated_since`: when it was
+    first seen so; `impatient`: that is so long ago that it no longer waits for inputs that are busy.
     """
 
     recipe_id: int
@@ -47,6 +48,8 @@ class StaleRecipe:
     failed_unchanged: bool
     failures_in_a_row: int
     last_requested_at: datetime | None
+    outdated_since: datetime | None = None
+    impatient: bool = False
 
     @property
     def org(self) -> str:
@@ -61,7 +64,7 @@ class StaleRecipe:
             "has never been loaded": self.never_loaded,
             "has failed": self.failing,
             "breaks a check": self.broken,
-            "is due or running": self.busy,
+            "is due or running": () if self.impatient else self.busy,
             "waits itself": self.blocked_upstreams,
         }
         said = [f"{', '.join(names)} {reason}" for reason, names in reasons.items() if names]
@@ -118,7 +121,7 @@ every AS (
     SELECT r.id AS recipe_id, r.name, r.spec_hash, o.id AS org_id, o.slug AS org_slug, o.tier,
            {_OUTDATED} AS spec_changed, coalesce(g.inputs, '[]') AS inputs,
            coalesce(st.failed_at > greatest(g.changed_at, r.updated_at), false) AS failed_unchanged,
-           st.failures_in_a_row, st.last_requested_at,
+           st.failures_in_a_row, st.last_requested_at, st.outdated_since,
            bool_or({_OUTDATED} OR coalesce(g.changed, false)) OVER (PARTITION BY o.id) AS org_has_stale
     FROM datasense.recipes r
     JOIN datasense.recipe_status st ON st.recipe_id = r.id
@@ -131,12 +134,28 @@ SELECT * FROM every WHERE org_has_stale ORDER BY org_slug, name
 """  # noqa: S608 - constants of ours
 
 
+_MARK_OUTDATED = f"""
+UPDATE datasense.recipe_status st
+SET outdated_since = CASE WHEN st.recipe_id = ANY(CAST(:ids AS bigint[])) THEN CAST(:now AS timestamptz) END
+FROM datasense.recipes r JOIN datasense.organizations o ON o.id = r.org_id
+WHERE r.id = st.recipe_id AND {SHARD_CONDITION}
+  AND (st.outdated_since IS NULL) = (st.recipe_id = ANY(CAST(:ids AS bigint[])))
+  AND NOT EXISTS (SELECT FROM datasense.pauses p WHERE p.org_id = o.id AND p.source_id IS NULL)
+"""  # noqa: S608 - the condition is a constant of ours
+
+
 def stale_recipes(
-    connection: Connection, now: datetime, compiler_version: int, shard: Shard | None = None
+    connection: Connection,
+    now: datetime,
+    compiler_version: int,
+    shard: Shard | None = None,
+    *,
+    patience: timedelta | None = None,
 ) -> list[StaleRecipe]:
     """Recipes to be built again, by organisation and name, those below a stale recipe included.
 
-    Organisations that are paused are left out. Two stale recipes of one organisation belong in one run.
+    Organisations that are paused are left out. Two stale recipes of one organisation belong in one run. After
+    `patience` (None: never) a recipe is built from what is there, though an input is still due or running.
     """
     binds = {"now": now, "compiler_version": compiler_version, **shard_binds(shard)}
     rows = connection.execute(text(_RECIPES), binds).mappings().all()
@@ -146,7 +165,8 @@ def stale_recipes(
         if row["spec_changed"] or any(_differs(each) for each in row["inputs"])
     }
     stale = _with_dependents(directly, rows)
-    found = [_stale_recipe(row, stale) for row in rows if (row["org_id"], row["name"]) in stale]
+    before = None if patience is None else now - patience
+    found = [_stale_recipe(row, stale, before) for row in rows if (row["org_id"], row["name"]) in stale]
     blocked = {(each.org_id, each.name) for each in found if each.waits_for}
     waiting = _with_dependents(blocked, rows)
     return [
@@ -174,7 +194,7 @@ def _with_dependents(directly: set[tuple[int, str]], rows: Sequence[RowMapping])
     return reached
 
 
-def _stale_recipe(row: RowMapping, stale: set[tuple[int, str]]) -> StaleRecipe:
+def _stale_recipe(row: RowMapping, stale: set[tuple[int, str]], before: datetime | None) -> StaleRecipe:
     inputs = row["inputs"]
     # What a stale recipe above will write is not waited for: both are built in one run, in order.
     own = [each for each in inputs if (row["org_id"], each["upstream"]) not in stale]
@@ -200,4 +220,11 @@ def _stale_recipe(row: RowMapping, stale: set[tuple[int, str]]) -> StaleRecipe:
         failed_unchanged=row["failed_unchanged"],
         failures_in_a_row=row["failures_in_a_row"],
         last_requested_at=row["last_requested_at"],
+        outdated_since=row["outdated_since"],
+        impatient=before is not None and row["outdated_since"] is not None and row["outdated_since"] < before,
     )
+
+
+def mark_outdated(connection: Connection, rows: Sequence[StaleRecipe], now: datetime, shard: Shard | None) -> None:
+    """Note since when each of the stale recipes is so, and that the others of the shard are not."""
+    connection.execute(text(_MARK_OUTDATED), {"ids": [row.recipe_id for row in rows], "now": now, **shard_binds(shard)})

@@ -17,6 +17,16 @@ _STATEMENTS = (
     ),
     "ALTER TABLE datasense.sources ADD COLUMN full_reload text "
     "CONSTRAINT sources_full_reload_known CHECK (full_reload IN ('weekly', 'never'))",
+    """
+    CREATE OR REPLACE FUNCTION datasense.is_secret_reference(reference jsonb) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+        SELECT CASE WHEN reference IS NULL OR jsonb_typeof(reference) <> 'object' THEN false
+        ELSE (SELECT count(*) = 1 AND bool_and(key IN ('env', 'file', 'encrypted')
+                     AND jsonb_typeof(value) = 'string' AND value #>> '{}' <> '')
+              FROM jsonb_each(reference - 'expires'))
+             AND coalesce(reference ->> 'expires' ~ '^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$', true) END
+    $$
+    """,
     "ALTER TABLE datasense.recipe_status ADD COLUMN outdated_since timestamptz",
     "ALTER TABLE datasense.alerts DROP CONSTRAINT alerts_kind_known",
     "ALTER TABLE datasense.alerts ADD CONSTRAINT alerts_kind_known CHECK (kind IN ('failing', 'late', 'check', "
