@@ -1,8 +1,8 @@
 """What the asset graph costs to build: the whole of it at growing sizes, and a run worker's own part of the largest.
 
-    python benchmarks/graph_load.py [--sizes 10 500 5000] [--checks 3]
+    python benchmarks/graph_load.py [--sizes 10 500 5000] [--checks 3] [--policies 5000]
 
-With `--checks`, every table and recipe has that many checks.
+With `--checks`, every table and recipe has that many checks. `--policies`: up to so many sources bear a freshness policy.
 
 Each figure is CPU seconds of a fresh process, imports not counted, median of three; the ratios say how cost grows.
 """
@@ -45,18 +45,18 @@ if part:
     first = snapshot.organizations[0]
     first = first.model_copy(update={"sources": first.sources[:1], "recipes": ()})
     snapshot = Snapshot(revision=1, organizations=(first,))
-settings = Settings()
+settings = Settings(freshness_policies=int(sys.argv[4]))
 start = time.process_time()
 build_definitions(snapshot, settings, scoped=part).get_repository_def().load_all_definitions()
 print(time.process_time() - start)
 """
 
 
-def cost(sources: int, what: str, checks: int) -> float:
+def cost(sources: int, what: str, checks: int, policies: int) -> float:
     """Median CPU seconds of building the graph (`what` is `whole` or `part`) for that many sources and recipes."""
     times = []
     for _ in range(3):
-        command = [sys.executable, "-c", _MEASURE, str(sources), what, str(checks)]
+        command = [sys.executable, "-c", _MEASURE, str(sources), what, str(checks), str(policies)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         times.append(float(done.stdout))
     return statistics.median(times)
@@ -67,10 +67,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 500, 5000])
     parser.add_argument("--checks", type=int, default=0)
+    parser.add_argument("--policies", type=int, default=1000)
     given = parser.parse_args()
     sizes = given.sizes
-    whole = {size: cost(size, "whole", given.checks) for size in sizes}
-    part = cost(sizes[-1], "part", given.checks)
+    whole = {size: cost(size, "whole", given.checks, given.policies) for size in sizes}
+    part = cost(sizes[-1], "part", given.checks, given.policies)
     print("| sources + as many recipes | CPU s | CPU ms a source |\n|---|---|---|")
     for size, seconds in whole.items():
         print(f"| {size} | {seconds:.2f} | {1000 * seconds / size:.2f} |")

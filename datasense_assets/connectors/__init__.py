@@ -63,7 +63,8 @@ def rereading(kind: str, config: Mapping[str, Any], full_reload: str | None = No
     if model is None or not issubclass(model, HistoryConfig):
         return Rereading()
     settings = model.model_validate(dict(config))
-    return Rereading(settings.reread_days, (full_reload or settings.full_read) == "weekly")
+    wanted = full_reload or settings.full_read or ("weekly" if settings.misses_edits else "never")
+    return Rereading(settings.reread_days, wanted == "weekly")
 
 
 def open_connector(

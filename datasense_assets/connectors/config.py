@@ -40,11 +40,17 @@ __all__ = [
 
 class HistoryConfig(ConnectorConfig):
     """Of sources whose rows change after the cursor has passed them. `reread_days`: each night what came in during so
-    many days is read again (0: never). `full_read`: whether all is read again once a week, in one of its nights.
+    many days is read again (0: never). `full_read`: whether all is read again once a week, in one of its nights; left
+    out, it is where older edits would be missed.
     """
 
     reread_days: int = Field(default=30, ge=0, le=3650)
-    full_read: Literal["never", "weekly"] = "never"
+    full_read: Literal["never", "weekly"] | None = None
+
+    @property
+    def misses_edits(self) -> bool:
+        """Whether an edit to what is older than `reread_days` goes unseen; never, where nothing is looked for."""
+        return self.reread_days > 0
 
 
 class KoboConfig(HistoryConfig):
@@ -59,6 +65,11 @@ class KoboConfig(HistoryConfig):
     lag_seconds: int = Field(default=300, ge=0, le=86_400)
     page_size: int = Field(default=1000, ge=1, le=1000)
     edits: Literal["reread", "history"] = "reread"
+
+    @property
+    def misses_edits(self) -> bool:
+        """A project's history names edits of any age."""
+        return super().misses_edits and self.edits == "reread"
 
 
 class GoogleSheetsConfig(ConnectorConfig):

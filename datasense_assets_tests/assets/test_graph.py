@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
+from typing import Any
 
 import dagster as dg
 import pytest
 
 from datasense_assets.assets.graph import build_definitions
+from datasense_assets.assets.specs import freshness_policy
 from datasense_assets.catalog.models import InvalidRow, Problem, Snapshot
 from datasense_assets.settings import Settings
 from datasense_assets_tests.assets.literal import organization, recipe, snapshot, source
@@ -129,12 +131,13 @@ def test_checks_are_asset_checks_of_their_tables_and_each_can_be_run_alone() -> 
     keys = {f"{key.asset_key.to_user_string()}:{key.name}": key for key in graph.asset_check_keys}
     assert keys.keys() == {
         "_platform/catalog:graph_is_from_the_catalog",
+        "_platform/catalog:nothing_fails",
         "clean_water/health_forms/visits:not_null_day",
         "clean_water/health_forms/visits:nice",
         "clean_water/health_forms/visits:check_3",
         "clean_water/recipes/monthly:row_count",
     }
-    ours = [key for key in keys.values() if key.name != "graph_is_from_the_catalog"]
+    ours = [key for key in keys.values() if key.asset_key.path[0] != "_platform"]
     # The UI offers to run a check by itself where no other must run with it.
     assert {graph.get_execution_set_identifier(key) for key in ours} == {None}
     visits = node(CHECKED, "clean_water/health_forms/visits")
@@ -161,6 +164,21 @@ def test_a_graph_from_the_last_good_snapshot_has_a_failing_check_that_says_why()
     (evaluation,) = result.get_asset_check_evaluations()
     assert not evaluation.passed
     assert "The database did not answer." in (evaluation.description or "")
+
+
+def test_a_sources_first_table_bears_its_promise_and_none_does_on_a_large_platform() -> None:
+    def policies(made: Snapshot, **more: Any) -> dict[str, Any]:
+        settings = Settings(freshness_policies=more.pop("up_to", 1000))
+        found = build_definitions(made, settings, **more).resolve_all_asset_specs()
+        return {spec.key.to_user_string(): spec.freshness_policy for spec in found if spec.freshness_policy}
+
+    both = (source(1), source(2, "other-forms", fresh_within_seconds=3600))
+    made = snapshot(organization(sources=both))
+    found = policies(made)
+    assert list(found) == [f"clean_water/{slug}/visits" for slug in ("health_forms", "other_forms")]
+    assert [p.fail_window.to_timedelta() for p in found.values()] == [timedelta(days=2), timedelta(hours=1)]
+    assert freshness_policy(timedelta(days=2)) is freshness_policy(timedelta(days=2))
+    assert policies(made, up_to=1) == policies(made, scoped=True) == {}
 
 
 def test_a_run_workers_graph_has_no_sensors() -> None:

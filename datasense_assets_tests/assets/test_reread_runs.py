@@ -45,7 +45,7 @@ def apply(yard: Yard, server: StandIn, **config: Any) -> int:
         {
             "slug": "forms",
             "connector": "kobo",
-            "config": {"base_url": server.url, **config},
+            "config": {"base_url": server.url, "full_read": "never", **config},
             "credentials": {"token": {"env": "CLEAN_WATER_KOBO_TOKEN"}},
             "tables": [{"slug": "visits", "resource": "aVisits"}],
             "partitions": {"start": "2026-01-01"},

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import IntegrityError
 
 from datasense_assets.automation.alerts.delivery import Delivered, deliver, wait_after
 from datasense_assets.automation.alerts.planning import Planned, plan
@@ -166,18 +167,56 @@ def test_what_somebody_paused_is_no_trouble(world: World) -> None:
     assert world.look() == Planned()
 
 
-def test_a_due_source_that_nothing_runs_is_late_for_its_people_and_for_the_operators(world: World, hook: Hook) -> None:
+def test_a_source_that_breaks_its_promise_is_late_for_its_people_and_for_the_operators(
+    world: World, hook: Hook
+) -> None:
+    world.run(
+        "INSERT INTO datasense.source_tables (source_id, slug, resource, created_at) "
+        "SELECT id, 't', 't', '2030-01-02 12:00+00' FROM datasense.sources"
+    )
     world.run("UPDATE datasense.source_status SET next_due_at = '2030-01-02 12:00+00'")
-    world.now = NOW + timedelta(minutes=20)
+    world.now = NOW + timedelta(minutes=10)
     assert world.look() == Planned()
     world.now = NOW + timedelta(hours=1)
-    assert world.look().opened == 3
+    assert world.look().opened == 1  # of operators: due sources wait
+    world.now = NOW + timedelta(hours=49)
+    assert world.look().opened == 2
     world.send()
     assert "2 messages" in hook.titles[0]
     assert "census is late" in hook.got[0]["message"]
     assert "forms is late" in hook.got[0]["message"]
+    assert "should be no older than 2 days" in hook.got[0]["message"]
+    assert world.look() == Planned()
     world.run("UPDATE datasense.source_status SET next_due_at = now() + interval '100 years'")
+    world.run("UPDATE datasense.table_status SET fresh_as_of = '2030-01-04 12:00+00'")
     assert world.look().closed == 3
+
+
+def test_a_credential_is_told_of_two_weeks_ahead_when_it_has_ended_and_when_it_is_new(world: World, hook: Hook) -> None:
+    def expires(day: str) -> None:
+        given = MANIFEST.replace("{token: {env: T}}", f"{{token: {{env: T, expires: {day}}}}}")
+        with world.catalog.begin() as connection:
+            apply_manifest(connection, parse_manifest(given))
+
+    expires("2030-01-17")
+    assert world.look() == Planned()
+    world.now = NOW + timedelta(days=1)
+    assert world.look().opened == 1
+    world.send()
+    assert hook.titles == ["clean-water/forms/token expires"]
+    assert "until 2030-01-17" in hook.got[0]["message"]
+    assert "What to do: Make a new one" in hook.got[0]["message"]
+    world.now = NOW + timedelta(days=15)
+    assert world.look() == Planned()
+    world.now = NOW + timedelta(days=16)
+    assert world.look().changed == 1
+    world.send()
+    assert "ended on 2030-01-17" in hook.got[1]["message"]
+    expires("2031-01-17")
+    assert world.look().closed == 1
+    world.run("UPDATE datasense.credentials SET updated_at = now()")
+    with pytest.raises(IntegrityError, match="is_secret"):
+        world.run("""UPDATE datasense.credentials SET reference = '{"env": "T", "expires": "soon"}'""")
 
 
 def test_a_hook_that_is_down_is_tried_again_and_nothing_is_lost(world: World, hook: Hook) -> None:
@@ -238,8 +277,8 @@ def test_an_organisation_chooses_what_it_hears_and_when(world: World, hook: Hook
 
 def test_changed_columns_are_told_once_with_the_recipes_that_use_them(world: World, hook: Hook) -> None:
     world.run(
-        "INSERT INTO datasense.source_tables (source_id, org_id, slug, resource) "
-        "SELECT id, org_id, 'visits', 'v' FROM datasense.sources WHERE slug = 'forms'"
+        "INSERT INTO datasense.source_tables (source_id, org_id, slug, resource, created_at) "
+        "SELECT id, org_id, 'visits', 'v', '2030-01-02' FROM datasense.sources WHERE slug = 'forms'"
     )
     affects = '[{"recipe": "by_age", "effect": "breaks"}]'
     world.run(
@@ -256,8 +295,8 @@ def test_changed_columns_are_told_once_with_the_recipes_that_use_them(world: Wor
 
 def test_broken_checks_of_a_table_are_one_alert_until_others_break_or_all_hold(world: World, hook: Hook) -> None:
     world.run(
-        "INSERT INTO datasense.source_tables (source_id, org_id, slug, resource) "
-        "SELECT id, org_id, 'visits', 'v' FROM datasense.sources WHERE slug = 'forms'"
+        "INSERT INTO datasense.source_tables (source_id, org_id, slug, resource, created_at) "
+        "SELECT id, org_id, 'visits', 'v', '2030-01-02' FROM datasense.sources WHERE slug = 'forms'"
     )
     broken = (
         "INSERT INTO datasense.check_results (table_id, name, kind, severity, passed, message) "
@@ -361,6 +400,15 @@ def test_the_sensor_looks_plans_and_sends_without_asking_for_a_run(
         result = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
     assert result.run_requests == []
     assert "1 things are wrong; 1 opened" in str(result.skip_message)
+    (told,) = result.asset_events
+    assert isinstance(told, dg.AssetCheckEvaluation)
+    assert (told.check_name, told.passed) == ("nothing_fails", False)
+    inventory = str(told.metadata["inventory"].value)
+    assert "clean-water/forms" in inventory
+    assert "Make a new token." in inventory
+    with dg.DagsterInstance.ephemeral() as instance:
+        again = sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=result.cursor))
+    assert again.asset_events == []  # nothing else to report
     assert hook.titles == ["clean-water/forms is failing"]
 
 
