@@ -2,7 +2,8 @@
 
     python benchmarks/graph_load.py [--sizes 10 500 5000] [--checks 3] [--policies 5000]
 
-With `--checks`, every table and recipe has that many checks. `--policies`: up to so many sources bear a freshness policy.
+With `--checks`, every table and recipe has that many checks. `--policies`: up to so many sources
+bear a freshness policy.
 
 Each figure is CPU seconds of a fresh process, imports not counted, median of three; the ratios say how cost grows.
 """

@@ -175,8 +175,11 @@ def test_a_sources_first_table_bears_its_promise_and_none_does_on_a_large_platfo
     both = (source(1), source(2, "other-forms", fresh_within_seconds=3600))
     made = snapshot(organization(sources=both))
     found = policies(made)
-    assert list(found) == [f"clean_water/{slug}/visits" for slug in ("health_forms", "other_forms")]
-    assert [p.fail_window.to_timedelta() for p in found.values()] == [timedelta(days=2), timedelta(hours=1)]
+    windows = {key: policy.fail_window.to_timedelta() for key, policy in found.items()}
+    assert windows == {
+        "clean_water/health_forms/visits": timedelta(days=2),
+        "clean_water/other_forms/visits": timedelta(hours=1),
+    }
     assert freshness_policy(timedelta(days=2)) is freshness_policy(timedelta(days=2))
     assert policies(made, up_to=1) == policies(made, scoped=True) == {}
 
