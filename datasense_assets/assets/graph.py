@@ -10,6 +10,7 @@ from datasense_assets.assets.recipes import recipe_asset
 from datasense_assets.assets.sources import source_asset
 from datasense_assets.assets.validation import usable
 from datasense_assets.automation import sensors
+from datasense_assets.automation.housekeeping import housekeeping_job, housekeeping_schedule
 from datasense_assets.catalog.models import Snapshot
 from datasense_assets.running.graph_index import GraphIndex, graph_hash
 from datasense_assets.running.loading import load_snapshot
@@ -39,8 +40,12 @@ def build_definitions(
         assets += [invalid_asset(org, row) for row in org.invalid]
     if scoped:
         return dg.Definitions(assets=assets, executor=dg.in_process_executor)
+    # of several code locations one keeps house for all
+    first = settings.shard is None or settings.shard.index == 0
     return dg.Definitions(
         assets=[*assets, catalog_asset()],
+        jobs=[housekeeping_job] if first else [],
+        schedules=[housekeeping_schedule()] if first else [],
         asset_checks=[catalog_check(stale_because), failing_check()],
         sensors=sensors(GraphIndex.of(checked, graph_hash(snapshot)), settings),
         executor=dg.in_process_executor,

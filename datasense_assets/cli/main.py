@@ -18,6 +18,7 @@ from datasense_assets.cli import (
     database,
     demo,
     exporting,
+    housekeeping,
     importing,
     lineage,
     listing,
@@ -127,6 +128,7 @@ app.add_typer(checks.app, name="checks", rich_help_panel=_RUNNING)
 app.command(rich_help_panel=_RUNNING)(pausing.pause)
 app.command(rich_help_panel=_RUNNING)(pausing.resume)
 app.add_typer(alerting.app, name="alerts", rich_help_panel=_PLATFORM)
+app.add_typer(housekeeping.app, name="housekeeping", rich_help_panel=_PLATFORM)
 app.add_typer(importing.app, name="import", rich_help_panel=_RECIPES)
 app.add_typer(database.app, name="db", rich_help_panel=_PLATFORM)
 

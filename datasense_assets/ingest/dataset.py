@@ -117,10 +117,20 @@ def dlt_tables(connection: Connection, schema: str, staging: str) -> None:
         connection.execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} ({})").format(table, sql.SQL(columns)))
 
 
-def prune_dlt_tables(connection: Connection, schema: str) -> None:
-    """Forget dlt's records of loads older than a month; nothing reads them, and each load adds one."""
+def prune_dlt_tables(connection: Connection, schema: str, staging: str | None = None) -> int:
+    """Forget dlt's records of loads older than a month, which nothing reads and to which each load adds one; how many.
+
+    `staging`: forget there, and here, also the schema versions older than that but the newest of each source.
+    """
     query = sql.SQL("DELETE FROM {} WHERE inserted_at < now() - make_interval(days => {})")
-    connection.execute(query.format(sql.Identifier(schema, "_dlt_loads"), _LOADS_KEPT_DAYS))
+    gone = connection.execute(query.format(sql.Identifier(schema, "_dlt_loads"), _LOADS_KEPT_DAYS)).rowcount
+    query = sql.SQL(
+        "DELETE FROM {0} v WHERE inserted_at < now() - make_interval(days => {1}) AND EXISTS (SELECT FROM {0} n "
+        "WHERE n.schema_name = v.schema_name AND n.inserted_at > v.inserted_at)"
+    )
+    for name in (schema, staging) if staging is not None else ():
+        gone += connection.execute(query.format(sql.Identifier(name, "_dlt_version"), _LOADS_KEPT_DAYS)).rowcount
+    return gone
 
 
 @dataclass(frozen=True)
