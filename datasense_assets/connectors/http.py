@@ -297,7 +297,7 @@ class HttpClient:
             except (Unavailable, Throttled) as failure:
                 asked = failure.retry_after
                 seconds = asked if asked is not None else 2.0 ** (attempt - 1) * random.uniform(0.75, 1.25)  # noqa: S311
-                if isinstance(failure, Throttled) and self._budget is not None:
+                if isinstance(failure, Throttled) and asked is None and self._budget is not None:
                     self._budget.block(server_of(url), seconds)
                 # a longer wait than this is the run's affair, not of a worker that sits on its slot
                 if attempt == ATTEMPTS or waited + seconds > self._longest_wait:
@@ -358,7 +358,13 @@ class HttpClient:
             self._stats.throttled_seconds += waited
             self._stats.api_calls += 1
             self._deadline.at = time.monotonic() + within
-            yield
+            try:
+                yield
+            except Throttled as failure:
+                # before the turn ends: whoever waits for it would ask a server that wants to be let alone
+                if failure.retry_after is not None and self._budget is not None:
+                    self._budget.block(server_of(url), failure.retry_after)
+                raise
 
     def _headers(self, url: str, authorization: str | None, headers: Mapping[str, str]) -> dict[str, str]:
         if urlsplit(url).scheme not in ("http", "https"):

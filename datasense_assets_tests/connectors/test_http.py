@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import traceback
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -265,24 +266,29 @@ def test_a_silent_server_is_unavailable(pauses: list[float]) -> None:
             HttpClient(policy, ReadStats()).get_json(f"http://127.0.0.1:{silent.getsockname()[1]}/")
 
 
-def test_a_shared_budget_is_asked_before_each_call_and_told_of_a_throttle(
+def test_a_shared_budget_is_asked_before_each_call_and_told_of_a_throttle_before_the_next_one_may_call(
     web: Web, local_policy: NetworkPolicy, pauses: list[float]
 ) -> None:
     class Budget:
-        taken = 0
-        blocked: list[tuple[str, float]]
+        def __init__(self) -> None:
+            self.told: list[Any] = []
 
-        def call(self, host: str) -> AbstractContextManager[float]:
-            self.taken += 1
-            return nullcontext(0.5)
+        @contextmanager
+        def call(self, host: str) -> Iterator[float]:
+            self.told.append("taken")
+            try:
+                yield 0.5
+            finally:
+                self.told.append("let go")
 
         def block(self, host: str, seconds: float) -> None:
-            self.blocked = [(host, seconds)]
+            self.told.append((host, seconds))
 
     budget, stats = Budget(), ReadStats()
     client = HttpClient(local_policy, stats, budget=budget)
     client.get_json(web.on("/a", Answer(status=429, headers={"Retry-After": "3"}), b"1"))
-    assert (budget.taken, budget.blocked, stats.throttled_seconds) == (2, [(f"127.0.0.1:{web.port}", 3.0)], 4.0)
+    assert budget.told == ["taken", (f"127.0.0.1:{web.port}", 3.0), "let go", "taken", "let go"]
+    assert stats.throttled_seconds == 4.0
 
 
 def test_proxies_and_passwords_of_the_environment_are_not_used(

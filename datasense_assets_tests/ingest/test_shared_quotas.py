@@ -119,8 +119,8 @@ def sheets(google: Google, accounts: Sequence[Account], folder: Path) -> list[di
 def test_six_processes_use_googles_quota_up_without_ever_being_refused(
     workers: Workers, tmp_path: Path, shared_account: bool
 ) -> None:
-    window, windows = 12.0, 3  # a fifth of Google's minute, at two thirds of its pace, so that a slow machine keeps up
-    quota = Quota(user=8, project=40, seconds=window)
+    window, windows = 8.0, 3  # a part of Google's minute, at two thirds of its pace, so that a slow machine keeps up
+    quota = Quota(user=6, project=28, seconds=window)
     accounts = [Account(f"reader-{n}@p.iam.gserviceaccount.com") for n in range(1 if shared_account else PROCESSES)]
     book = Book("book", "Stock", [Tab("Lines", [["item"], ["Rope"], ["Bucket"]])], shared={a.email for a in accounts})
     with serve([book], accounts, quota=quota) as google:
