@@ -27,8 +27,9 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# more workers than cores: many tests wait for servers, windows and processes of their own
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup $(PYTEST_ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build *.egg-info
