@@ -90,12 +90,18 @@ def run_request(
     `asked`: the tags that say who asks and for what, the lane among them.
     """
     what = t.Selected(sources=frozenset({entry.ident}), recipes=frozenset())
-    owner = t.Owner(tier=entry.org.tier.value, connector=entry.source.connector)
+    owner = owner_of_entry(entry)
     return dg.RunRequest(
         run_key=run_key,
         asset_selection=[dg.AssetKey(list(key)) for key in keys],
         tags={**asked, **t.run_tags(asked, what, owner), **partition_tags},
     )
+
+
+def owner_of_entry(entry: SourceEntry) -> t.Owner:
+    """What the tags of a run over the source are made of."""
+    source = entry.source
+    return t.Owner.of(entry.org.tier.value, source.connector, source.config, source.max_minutes)
 
 
 def is_placeholder(entry: SourceEntry) -> bool:

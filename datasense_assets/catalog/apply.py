@@ -125,6 +125,7 @@ class _Application:
             "partition_every": source.partitions.every.value,
             "partition_start": source.partitions.start,
             "deletes": source.deletes.value,
+            "max_minutes": source.max_minutes,
             "discover_all": source.takes_everything,
             "fresh_within_seconds": _seconds(source.fresh_within),
             "full_reload": source.full_reload,

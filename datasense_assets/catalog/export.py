@@ -63,7 +63,7 @@ def _source(connection: Connection, row: RowMapping) -> dict[str, Any]:
         partitions["start"] = row["partition_start"].isoformat()
     if partitions:
         source["partitions"] = partitions
-    return source | _given(row, deletes="ignore", full_reload=None) | _promise(row)
+    return source | _given(row, deletes="ignore", full_reload=None, max_minutes=None) | _promise(row)
 
 
 def _promise(row: RowMapping) -> dict[str, str]:

@@ -178,6 +178,7 @@ class SourceManifest(Frozen):
     deletes: Deletes = Deletes.IGNORE
     fresh_within: Duration | None = None
     full_reload: FullReload | None = None
+    max_minutes: Annotated[int, Field(ge=1, le=10_080, strict=True)] | None = None
 
     @property
     def takes_everything(self) -> bool:

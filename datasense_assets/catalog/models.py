@@ -182,6 +182,7 @@ class Source(Frozen):
     created_on: date
     deletes: Deletes = Deletes.IGNORE
     discover_all: bool = False
+    max_minutes: int | None = None
     paused: bool = False
     fresh_within_seconds: int | None = None
     full_reload: FullReload | None = None

@@ -75,6 +75,7 @@ SELECT json_agg(json_build_object('id', s.id, 'slug', s.slug, 'connector', s.con
            'partitions', json_build_object('every', s.partition_every, 'start', s.partition_start),
            'created_on', s.created_on, 'deletes', s.deletes, 'discover_all', s.discover_all,
            'fresh_within_seconds', s.fresh_within_seconds, 'full_reload', s.full_reload,
+           'max_minutes', s.max_minutes,
            'paused', EXISTS (SELECT FROM datasense.pauses p WHERE p.org_id = s.org_id AND p.source_id = s.id),
            'tables', coalesce(({_TABLES}), '[]'::json))
        ORDER BY s.slug COLLATE "C")

@@ -82,6 +82,7 @@ sources = Table(
     Column("created_on", Date),
     _time("created_at"),
     _time("updated_at"),
+    Column("max_minutes", Integer),
 )
 
 source_tables = Table(
@@ -393,6 +394,24 @@ sync_requests = Table(
     _text("error"),
     Column("after_requests", ARRAY(BigInteger)),
     _time("not_before"),
+    _number("part_of"),
+)
+
+run_limits = Table(
+    "run_limits",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("at_once", Integer),
+    _text("set_by"),
+    _time("set_at"),
+)
+
+source_quotas = Table(
+    "source_quotas",
+    metadata,
+    Column("source_id", BigInteger, primary_key=True),
+    Column("key", Text, primary_key=True),
 )
 
 quota_limits = Table(

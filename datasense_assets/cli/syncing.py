@@ -243,7 +243,7 @@ def _discovered(catalog: Engine, org: Organization, source: Source) -> Source:
 
 def _tags(catalog: Engine, entry: SourceEntry, wish: Wish) -> tuple[dict[str, str], str | None]:
     """Tags of a local run, as the requests sensor gives them to a queued one, and its partition where it is one."""
-    from datasense_assets.automation.due import live_tags
+    from datasense_assets.automation.due import live_tags, owner_of_entry
     from datasense_assets.running import tags as t
 
     asked = {t.LANE: t.Lane.INTERACTIVE.value}
@@ -255,7 +255,7 @@ def _tags(catalog: Engine, entry: SourceEntry, wish: Wish) -> tuple[dict[str, st
     else:
         first, last = wish.partitions
         partitions = {t.PARTITION: first} if first == last else {t.RANGE_START: first, t.RANGE_END: last}
-    owner = t.Owner(tier=entry.org.tier.value, connector=entry.source.connector)
+    owner = owner_of_entry(entry)
     partition_key = partitions.pop(t.PARTITION, None)
     return {**asked, **t.run_tags(asked, t.selected(entry.keys), owner), **partitions}, partition_key
 

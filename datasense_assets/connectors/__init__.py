@@ -22,7 +22,9 @@ __all__ = [
     "NetworkPolicy",
     "Rereading",
     "has_history",
+    "host_of",
     "kinds",
+    "max_minutes_of",
     "open_connector",
     "problem_with",
     "quotas_of",
@@ -42,6 +44,30 @@ def validate_config(kind: str, config: Mapping[str, Any], credential_names: Coll
     if problem is not None:
         return [problem]
     return check_config(kind, CONFIGS.get(kind) or connector_class(kind).Config, config, credential_names)
+
+
+def host_of(kind: str, config: Mapping[str, Any]) -> str:
+    """The server that a source is read from, as its connector names it; '' for none, or a config that cannot work."""
+    from pydantic import ValidationError
+
+    from datasense_assets.connectors.config import CONFIGS
+
+    if problem_with(kind) is not None:
+        return ""
+    model = CONFIGS.get(kind) or connector_class(kind).Config
+    try:
+        return str(model.model_validate(dict(config)).host)
+    except ValidationError:
+        return ""
+
+
+def max_minutes_of(kind: str) -> int:
+    """How long a load of that kind may take where the source says nothing."""
+    from datasense_assets.connectors.config import CONFIGS, ConnectorConfig
+
+    if problem_with(kind) is not None:
+        return ConnectorConfig.MAX_MINUTES
+    return (CONFIGS.get(kind) or connector_class(kind).Config).MAX_MINUTES
 
 
 @dataclass(frozen=True)

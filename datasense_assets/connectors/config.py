@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from datasense_assets.catalog.models import Problem
-from datasense_assets.connectors.config_fields import ApiRoot, ConnectorConfig, web_address
+from datasense_assets.connectors.config_fields import ApiRoot, ConnectorConfig, server_name, web_address
 from datasense_assets.connectors.file_config import CsvConfig, FileConfig
 
 __all__ = [
@@ -80,6 +80,7 @@ class GoogleSheetsConfig(ConnectorConfig):
     """
 
     CREDENTIALS = (frozenset({"service_account"}),)
+    MAX_MINUTES = 60
 
     spreadsheet: str
     header_row: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(default=(1,), max_length=10)
@@ -88,6 +89,11 @@ class GoogleSheetsConfig(ConnectorConfig):
     api_base_url: ApiRoot = "https://sheets.googleapis.com"
     drive_base_url: ApiRoot | None = None
     skip_unchanged: bool = True
+
+    @property
+    def host(self) -> str:
+        """The server of the spreadsheets, not that of Drive."""
+        return server_name(self.api_base_url)
 
     @field_validator("spreadsheet")
     @classmethod

@@ -30,13 +30,31 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) or value is None else (value,)
 
 
+def server_name(url: str) -> str:
+    """The server of an address: its name, and its port where the address gives one."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
+
+
 ApiRoot = Annotated[str, AfterValidator(_api_root)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 """One name or a list of them."""
 
 
 class ConnectorConfig(BaseModel):
-    """Config common to all kinds: unknown fields are refused. `CREDENTIALS` holds the sets of names that work."""
+    """Config common to all kinds: unknown fields are refused. `CREDENTIALS` holds the sets of names that work;
+    `MAX_MINUTES` is how long a load may take where the source says nothing.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     CREDENTIALS: ClassVar[tuple[frozenset[str], ...]] = (frozenset(),)
+    MAX_MINUTES: ClassVar[int] = 120
+
+    @property
+    def host(self) -> str:
+        """The server that the source is read from, by which runs are counted; '' for none.
+
+        Unless a kind says otherwise it is the one of the field `base_url` or `server`.
+        """
+        address = getattr(self, "base_url", None) or getattr(self, "server", None)
+        return server_name(address) if isinstance(address, str) else ""

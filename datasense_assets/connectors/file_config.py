@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from datasense_assets.connectors.config_fields import ApiRoot, ConnectorConfig, Names, web_address
+from datasense_assets.connectors.config_fields import ApiRoot, ConnectorConfig, Names, server_name, web_address
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "\\t": "\t"}
 S3_CREDENTIALS = frozenset({"access_key_id", "secret_access_key"})
@@ -67,6 +67,13 @@ class FileConfig(ConnectorConfig):
     def is_s3(self) -> bool:
         """Whether the file is in a bucket."""
         return self.url.lower().startswith("s3://")
+
+    @property
+    def host(self) -> str:
+        """The web server, or the S3 that the bucket is in; '' for a local path."""
+        if self.is_s3:
+            return server_name(self.endpoint_url) if self.endpoint_url else "s3.amazonaws.com"
+        return server_name(self.url) if self.is_web else ""
 
     @field_validator("url")
     @classmethod

@@ -27,6 +27,7 @@ import httpx
 
 from datasense_assets.connectors.answers import failure_of, web_page_words
 from datasense_assets.connectors.base import CallBudget, NetworkPolicy, ReadStats
+from datasense_assets.connectors.config_fields import server_name
 from datasense_assets.connectors.errors import (
     BadConfig,
     BadData,
@@ -68,8 +69,7 @@ def shown(url: str) -> str:
 
 def server_of(url: str) -> str:
     """The server that a quota is about: its name, and its port where the address gives one."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or ''}:{parts.port}" if parts.port else parts.hostname or ""
+    return server_name(url)
 
 
 def header_value(prefix: str, secret: str) -> str:

@@ -1,19 +1,76 @@
-"""The run coordinator that dagster.yaml names: the stock queue, with our tags on every run that enters it."""
+"""The run coordinator that dagster.yaml names: the stock queue, with our tags on every run that enters it.
+
+Its limits are those of dagster.yaml, and over them those of the catalog, which can be changed while it runs.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from datasense_assets.running import limits as lim
 from datasense_assets.running import tags as t
 from datasense_assets.running.scope import touched_paths
 
+if TYPE_CHECKING:
+    from datasense_assets.catalog.state import RunLimit
+
+_READ_AGAIN_SECONDS = 1.0
 _log = logging.getLogger("datasense.coordinator")
 
 
 class TaggingRunCoordinator(dg.QueuedRunCoordinator):
     """Tags a run from what it selects (assets, or their checks alone) before it is queued, whoever submits it."""
+
+    _defaults: lim.Limits | None = None
+    _set: Sequence[RunLimit] = ()
+    _read_at = float("-inf")
+
+    @property
+    def default_limits(self) -> lim.Limits:
+        """What dagster.yaml says, whatever is set over it."""
+        if self._defaults is None:
+            stock = super().get_run_queue_config()
+            self._defaults = lim.default_limits(
+                self._instance.get_settings("concurrency"), stock.max_concurrent_runs, stock.tag_concurrency_limits
+            )
+        return self._defaults
+
+    def get_run_queue_config(self) -> Any:
+        """The limits that hold now; the daemon asks before each look at the queue.
+
+        What dagster.yaml says under `concurrency.runs` wins over what a coordinator answers here, and the instance
+        reads it anew each time, right after this. Nothing public changes it while a daemon runs, so it is written into
+        what `get_settings` gives.
+        """
+        limits = lim.with_set(self.default_limits, self._limits_set())
+        made = {"max_concurrent_runs": limits.total, "tag_concurrency_limits": [dict(each) for each in limits.tags]}
+        concurrency = self._instance.get_settings("concurrency")
+        if isinstance(concurrency.get("runs"), dict):
+            concurrency["runs"].update(made)
+        return super().get_run_queue_config().with_concurrency_settings({"runs": made})
+
+    def _limits_set(self) -> Sequence[RunLimit]:
+        """What the catalog says; while it is down, what it said last."""
+        if monotonic() - self._read_at < _READ_AGAIN_SECONDS:
+            return self._set
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from datasense_assets.catalog.state import read_run_limits
+        from datasense_assets.running.owners import catalog_engine
+        from datasense_assets.warehouse.database import DatabaseUnavailable
+
+        try:
+            with catalog_engine().connect() as connection:
+                self._set = read_run_limits(connection)
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
+            _log.warning("the limits set in the catalog cannot be read, the last ones hold: %s", type(error).__name__)
+        self._read_at = monotonic()
+        return self._set
 
     def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
         """Add what is missing of the tags, then queue the run as Dagster does."""

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 _OWNER = """
-SELECT o.tier, (SELECT s.connector FROM datasense.sources s
-                WHERE s.org_id = o.id AND replace(s.slug, '-', '_') = :source) AS connector
-FROM datasense.organizations o WHERE replace(o.slug, '-', '_') = :org
+SELECT o.tier, s.connector, s.config, s.max_minutes
+FROM datasense.organizations o
+LEFT JOIN datasense.sources s ON s.org_id = o.id AND replace(s.slug, '-', '_') = :source
+WHERE replace(o.slug, '-', '_') = :org
 """
 
 
@@ -27,7 +28,7 @@ def catalog_engine() -> Engine:
 
 
 def owner_of(what: Selected) -> Owner:
-    """Tier of the one organisation and connector of the one source of a selection; defaults where there are several."""
+    """Of the one organisation and the one source of a selection; defaults where there are several."""
     from sqlalchemy import text
 
     if len(what.orgs) != 1:
@@ -35,4 +36,4 @@ def owner_of(what: Selected) -> Owner:
     source = next(iter(what.sources))[1] if len(what.sources) == 1 else ""
     with catalog_engine().connect() as connection:
         row = connection.execute(text(_OWNER), {"org": next(iter(what.orgs)), "source": source}).one_or_none()
-    return Owner(tier=row.tier, connector=row.connector) if row else Owner()
+    return Owner.of(row.tier, row.connector, row.config or {}, row.max_minutes) if row else Owner()

@@ -1,9 +1,10 @@
 """Tags that every run bears, and what they are made of.
 
 Contract: `datasense/org`, `datasense/source` or `datasense/recipe`, `datasense/connector`, `datasense/lane`,
-`datasense/tier` and `dagster/priority`. Two more serve the limits of dagster.yaml, which count by the value of one
-tag: `datasense/source_key` and `datasense/recipe_key` hold organisation and slug, as slugs repeat between
-organisations.
+`datasense/tier` and `dagster/priority`. `datasense/host` is the server that a source is read from,
+`dagster/max_runtime` the seconds after which Dagster stops the run. Two more serve the limits of dagster.yaml, which
+count by the value of one tag: `datasense/source_key` and `datasense/recipe_key` hold organisation and slug, as slugs
+repeat between organisations.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 ORG = "datasense/org"
 SOURCE = "datasense/source"
@@ -18,6 +20,7 @@ SOURCE_KEY = "datasense/source_key"
 RECIPE = "datasense/recipe"
 RECIPE_KEY = "datasense/recipe_key"
 CONNECTOR = "datasense/connector"
+HOST = "datasense/host"
 LANE = "datasense/lane"
 TIER = "datasense/tier"
 REQUEST = "datasense/request"
@@ -37,6 +40,9 @@ SENSOR = "dagster/sensor_name"
 PARTITION = "dagster/partition"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
+MAX_RUNTIME = "dagster/max_runtime"
+# The load itself gives up at its time limit and says so; Dagster stops a run that has not, so much later.
+HARD_LIMIT_AFTER_SECONDS = 600
 
 RECIPES_PART = "recipes"
 
@@ -102,6 +108,17 @@ class Owner:
 
     tier: str = "standard"
     connector: str | None = None
+    host: str = ""
+    max_minutes: int | None = None
+
+    @classmethod
+    def of(cls, tier: str, connector: str | None, config: Mapping[str, Any], max_minutes: int | None) -> Owner:
+        """From the rows of organisation and source; `connector` None for what is no source."""
+        if connector is None:
+            return cls(tier)
+        from datasense_assets.connectors import host_of, max_minutes_of
+
+        return cls(tier, connector, host_of(connector, config), max_minutes or max_minutes_of(connector))
 
 
 def run_tags(tags: Mapping[str, str], what: Selected, owner: Owner) -> dict[str, str]:
@@ -116,6 +133,10 @@ def run_tags(tags: Mapping[str, str], what: Selected, owner: Owner) -> dict[str,
         made[SOURCE_KEY] = f"{org}.{source}"
         if owner.connector:
             made[CONNECTOR] = owner.connector
+        if owner.host:
+            made[HOST] = owner.host
+        if owner.max_minutes:
+            made[MAX_RUNTIME] = str(owner.max_minutes * 60 + HARD_LIMIT_AFTER_SECONDS)
     if len(what.recipes) == 1 and not what.sources:
         org, recipe = next(iter(what.recipes))
         made[RECIPE] = recipe

@@ -37,6 +37,7 @@ from datasense_assets.catalog.state.due import (
     set_next_due,
     sources_to_replan,
 )
+from datasense_assets.catalog.state.limits import RunLimit, read_run_limits, set_run_limit, unset_run_limit
 from datasense_assets.catalog.state.lineage import (
     impact_of_deleting,
     impact_of_schema_changes,
@@ -99,6 +100,7 @@ __all__ = [
     "LastBuild",
     "ReplanSource",
     "RequestResult",
+    "RunLimit",
     "SchemaChange",
     "StaleRecipe",
     "TableStatus",
@@ -126,6 +128,7 @@ __all__ = [
     "read_lineage",
     "read_request",
     "read_revision",
+    "read_run_limits",
     "read_table_status",
     "read_tables",
     "record_build",
@@ -141,10 +144,12 @@ __all__ = [
     "resume",
     "set_next_due",
     "set_reread_due",
+    "set_run_limit",
     "settle_request",
     "sources_to_replan",
     "sources_without_reread",
     "stale_recipes",
     "tables_loaded_by",
+    "unset_run_limit",
     "upsert_tables",
 ]

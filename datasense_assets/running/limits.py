@@ -1,0 +1,120 @@
+"""What may run at once: the limits of dagster.yaml, and over them those that `datasense limits` set in the catalog.
+
+Where several limits are about one run, the lowest counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from datasense_assets.running import tags as t
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from sqlalchemy import Engine
+
+    from datasense_assets.catalog.state import RunLimit
+    from datasense_assets.catalog.state.limits import LimitScope
+
+TagLimit = Mapping[str, Any]
+TAG_OF: dict[str, str] = {"lane": t.LANE, "org": t.ORG, "connector": t.CONNECTOR, "host": t.HOST}
+POOL_PREFIX = "connector_"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`total` runs at once (-1: any number), and by tag as Dagster's `tag_concurrency_limits` has it."""
+
+    total: int
+    tags: tuple[TagLimit, ...]
+
+    def of(self, scope: LimitScope, name: str) -> int | None:
+        """The limit of exactly that scope and name ('': of each); None where there is none."""
+        if scope == "total":
+            return self.total
+        found = (each["limit"] for each in self.tags if _about(each) == (TAG_OF[scope], name))
+        return next(found, None)
+
+    def binding(self, scope: LimitScope, name: str) -> int | None:
+        """The lower of the limit of that name and the one of each; None where neither is."""
+        found = [limit for limit in (self.of(scope, name), self.of(scope, "")) if limit is not None]
+        return min(found, default=None)
+
+
+def default_limits(concurrency: Mapping[str, Any], total: int, tags: Sequence[TagLimit]) -> Limits:
+    """What dagster.yaml says under `concurrency.runs`; `total` and `tags` where it leaves that out."""
+    runs = concurrency.get("runs") or {}
+    return Limits(
+        int(runs.get("max_concurrent_runs", total)),
+        tuple(dict(e) for e in runs.get("tag_concurrency_limits", tags) or ()),
+    )
+
+
+def with_set(defaults: Limits, set_limits: Iterable[RunLimit]) -> Limits:
+    """The limits that hold: each that was set takes the place of the one of the same scope and name."""
+    total, tags = defaults.total, {_about(each): each for each in defaults.tags}
+    for limit in set_limits:
+        if limit.scope == "total":
+            total = limit.at_once
+            continue
+        key = TAG_OF[limit.scope]
+        value: Any = limit.name or {"applyLimitPerUniqueValue": True}
+        tags[(key, limit.name)] = {"key": key, "value": value, "limit": limit.at_once}
+    return Limits(total, tuple(tags.values()))
+
+
+def listed(limits: Limits) -> list[tuple[LimitScope, str, int]]:
+    """The limits that can be set, as (scope, name, limit), in the order of the scopes."""
+    from datasense_assets.catalog.state.limits import SCOPES
+
+    scopes = {tag: scope for scope, tag in TAG_OF.items()}
+    found: list[tuple[Any, str, int]] = [("total", "", limits.total)]
+    for each in limits.tags:
+        tag, name = _about(each)
+        if tag in scopes:
+            found.append((scopes[tag], name, int(each["limit"])))
+    return sorted(found, key=lambda row: (SCOPES.index(row[0]), row[1]))
+
+
+def kept_for_people(limits: Limits) -> int | None:
+    """Places that scheduled syncs and backfills together leave to people and recipes; None: any number."""
+    taken = [limits.of("lane", lane.value) for lane in (t.Lane.SCHEDULED, t.Lane.BACKFILL)]
+    if limits.total < 0:
+        return None
+    return 0 if None in taken else limits.total - sum(each or 0 for each in taken)
+
+
+def reconcile_pools(instance: dg.DagsterInstance, catalog: Engine, defaults: Limits) -> dict[str, int]:
+    """Give each connector's pool as many slots as runs of the connector may run at once; return what was changed.
+
+    A pool is set by itself and never by the default of all pools: changing that on a live instance fails the steps of
+    every pool that has it. A connector without a limit keeps the pool's own.
+    """
+    from sqlalchemy import text
+
+    from datasense_assets.catalog.state import read_run_limits
+
+    with catalog.connect() as connection:
+        limits = with_set(defaults, read_run_limits(connection))
+        used = connection.execute(text("SELECT DISTINCT connector FROM datasense.sources ORDER BY 1")).scalars().all()
+    storage = instance.event_log_storage
+    if not storage.supports_global_concurrency_limits:
+        return {}
+    now = {pool.name: pool.limit for pool in storage.get_pool_limits()}
+    changed = {}
+    for kind in used:
+        pool, wanted = POOL_PREFIX + kind, limits.binding("connector", kind)
+        if wanted is not None and now.get(pool) != wanted:
+            storage.set_concurrency_slots(pool, wanted)
+            changed[pool] = wanted
+    return changed
+
+
+def _about(limit: TagLimit) -> tuple[str, str]:
+    """The tag and the value that a limit is about; '' for each value, '*' for all of them together."""
+    value = limit.get("value")
+    if isinstance(value, str):
+        return str(limit["key"]), value
+    return str(limit["key"]), "" if value and value.get("applyLimitPerUniqueValue") else "*"
