@@ -1,18 +1,21 @@
 """The due sensor: asks for one run of every source whose time has come.
 
 A slot is asked for with a run key made of source and slot, and the source's next time is set only when a run with that
-key is seen: a daemon killed between the two asks again, and Dagster knows the key. The backlog stays in the catalog: a
-tick asks for no more than `MAX_REQUESTS` runs.
+key is seen: a daemon killed between the two asks again, and Dagster knows the key. Of two daemons at once one gets the
+slot. The backlog stays in the catalog, where it is in a fair order: a tick asks for no more than `MAX_REQUESTS` runs, and
+for none that would only wait in the queue behind many of its organisation or its server.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from datasense_assets.automation.room import MAX_REQUESTS, Room
 from datasense_assets.automation.slots import next_due
 from datasense_assets.connectors import has_history
 from datasense_assets.running import tags as t
@@ -24,7 +27,8 @@ from datasense_assets.settings import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-MAX_REQUESTS = 50
+    from datasense_assets.catalog.state import DueSource
+
 RUN_KEY = "dagster/run_key"
 _MOST_PARTITIONS = 31
 _IN_PROGRESS = [
@@ -112,6 +116,10 @@ def is_placeholder(entry: SourceEntry) -> bool:
 def build_due_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefinition:
     """The sensor over the sources of `index`."""
 
+    @cache
+    def hosts() -> dict[int, str]:
+        return {number: owner_of_entry(entry).host for number, entry in index.sources.items()}
+
     @dg.sensor(
         name="due_sources",
         asset_selection=dg.AssetSelection.all(),
@@ -121,10 +129,13 @@ def build_due_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefiniti
     )
     def due_sources(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         with catalog_engine().begin() as connection:
-            tick = _Tick(context.instance, connection, index, settings, datetime.now(UTC))
+            tick = _Tick(context.instance, connection, index, settings, datetime.now(UTC), hosts)
             tick.replan()
             requests = list(tick.due())
-        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else tick.why_nothing())
+        said = tick.words(len(requests))
+        if requests:
+            context.log.info(said)
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else said)
 
     return due_sources
 
@@ -139,12 +150,14 @@ class _Tick:
         index: GraphIndex,
         settings: Settings,
         now: datetime,
+        hosts: Callable[[], Mapping[int, str]],
     ) -> None:
+        self.hosts = hosts
         self.instance, self.connection, self.index, self.now = instance, connection, index, now
         self.shard = settings.shard
         self.jitter_limit = timedelta(minutes=settings.jitter_minutes)
-        self.settled = 0
-        self.not_in_graph = 0
+        self.settled = self.not_in_graph = self.left_to_others = 0
+        self.counts: dict[str, int] = {}
 
     def replan(self) -> None:
         """Count the next slot of sources whose schedule, time zone or pause was changed."""
@@ -158,12 +171,15 @@ class _Tick:
             set_next_due(self.connection, row.source_id, following)
 
     def due(self) -> Iterator[dg.RunRequest]:
-        """A run for each source that is due; a slot whose run is seen gives way to the next one."""
-        from datasense_assets.catalog.state import due_sources, leave_slot, mark_slot_asked
+        """A run for each source that is due and has room; a slot whose run is seen gives way to the next one."""
+        from datasense_assets.catalog.state import count_due, leave_slot, mark_slot_asked
 
-        rows = due_sources(self.connection, self.now, MAX_REQUESTS, self.shard)
-        busy = busy_sources(in_progress_runs(self.instance)) if rows else set()
-        for row in rows:
+        self.counts = count_due(self.connection, self.now, self.shard)
+        if not self.counts.get("waits"):
+            return
+        runs = in_progress_runs(self.instance)
+        busy, room = busy_sources(runs), Room.beside(runs)
+        for row in self._rows(room):
             entry = self.index.sources.get(row.source_id)
             if entry is None or (is_placeholder(entry) and row.tables):
                 self.not_in_graph += 1
@@ -176,20 +192,50 @@ class _Tick:
                 leave_slot(self.connection, row.source_id, slot, following)
                 self.settled += 1
                 continue
-            mark_slot_asked(self.connection, row.source_id, slot)
             partition_tags = {} if is_placeholder(entry) else live_tags(entry, row.last_success_at, self.now)
             asked = {t.LANE: t.Lane.SCHEDULED.value, t.LIVE: "true"}
-            yield run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags=partition_tags)
+            request = run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags=partition_tags)
+            if not room.has_place(request.tags):
+                continue
+            if (row.slot_asked and row.asked_lately) or not mark_slot_asked(self.connection, row.source_id, slot):
+                self.left_to_others += 1
+                continue
+            room.take(request.tags)
+            yield request
+
+    def _rows(self, room: Room) -> Sequence[DueSource]:
+        """More than there is room for, since some of them are settled or wait for a place of their own."""
+        from datasense_assets.catalog.state import due_sources
+
+        full_hosts = room.full_hosts()
+        held_back = [number for number, host in self.hosts().items() if host in full_hosts] if full_hosts else []
+        return due_sources(
+            self.connection,
+            self.now,
+            4 * MAX_REQUESTS,
+            self.shard,
+            full_orgs=room.full_orgs(),
+            held_back=held_back,
+        )
 
     def _has_run(self, run_key: str) -> bool:
         found = self.instance.get_run_ids(filters=dg.RunsFilter(tags={RUN_KEY: run_key}), limit=1)
         return bool(found)
 
-    def why_nothing(self) -> str:
-        """The reason that the tick shows when it asks for nothing."""
-        said = []
-        if self.settled:
-            said.append(f"{self.settled} sources are queued or running")
-        if self.not_in_graph:
-            said.append(f"{self.not_in_graph} due sources are not in the graph yet, it is about to be reloaded")
-        return "; ".join(said) or "nothing is due"
+    def words(self, asked: int) -> str:
+        """What the tick shows: how many it asked for, and why not for the others."""
+        waits = self.counts.get("waits", 0)
+        no_place = waits - asked - self.settled - self.not_in_graph - self.left_to_others
+        found = (
+            (asked, "asked for"),
+            (self.settled, "queued or running"),
+            (no_place, "waiting for a place in the queue"),
+            (self.counts.get("running", 0), "being loaded"),
+            (self.counts.get("out_of_quota", 0), "waiting for their server's quota"),
+            (self.counts.get("paused", 0), "paused"),
+            (self.counts.get("empty", 0), "without tables"),
+            (self.not_in_graph, "not in the graph yet, which is about to be reloaded"),
+            (self.left_to_others, "asked for a moment ago"),
+        )
+        said = ", ".join(f"{number} {what}" for number, what in found if number > 0)
+        return f"of {sum(self.counts.values())} due sources: {said}" if said else "nothing is due"

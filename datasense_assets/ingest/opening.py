@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datasense_assets.catalog.credentials import read_credentials, resolve
-from datasense_assets.connectors import NetworkPolicy, open_connector, quotas_of
+from datasense_assets.connectors import NetworkPolicy, host_of, open_connector, quotas_of
 from datasense_assets.ingest.budget import SharedBudget
+from datasense_assets.warehouse.quotas import quota_key
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection, Engine
 
     from datasense_assets.catalog.models import Organization, Source
-    from datasense_assets.connectors.base import Connector
+    from datasense_assets.connectors.base import Connector, Quota
     from datasense_assets.settings import Settings
 
 
@@ -54,5 +57,16 @@ def open_source(
     secrets = {name: resolve(reference, settings).get_secret_value() for name, reference in references.items()}
     settings.scratch_path.mkdir(parents=True, exist_ok=True)
     allowed = quotas_of(source.connector, source.config, secrets)
+    _remember_quotas(connection.engine, source, allowed)
     budget = SharedBudget(connection.engine, allowed, longest_wait=settings.longest_wait_seconds)
     return open_connector(source.connector, source.config, secrets, network_policy(settings), budget=budget)
+
+
+def _remember_quotas(catalog: Engine, source: Source, allowed: Iterable[Quota]) -> None:
+    """Write down by which quotas the source is bound, so that it is not asked for while one of them is closed."""
+    from datasense_assets.catalog.state import record_quotas
+
+    host = host_of(source.connector, source.config)
+    keys = {quota_key(quota.name, quota.host or host, quota.shared_by) for quota in allowed}
+    with catalog.begin() as connection:
+        record_quotas(connection, source.id, keys)

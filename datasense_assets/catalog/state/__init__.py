@@ -30,6 +30,7 @@ from datasense_assets.catalog.state.discovery import (
 from datasense_assets.catalog.state.due import (
     DueSource,
     ReplanSource,
+    count_due,
     due_sources,
     leave_slot,
     mark_slot_asked,
@@ -37,7 +38,13 @@ from datasense_assets.catalog.state.due import (
     set_next_due,
     sources_to_replan,
 )
-from datasense_assets.catalog.state.limits import RunLimit, read_run_limits, set_run_limit, unset_run_limit
+from datasense_assets.catalog.state.limits import (
+    RunLimit,
+    read_run_limits,
+    record_quotas,
+    set_run_limit,
+    unset_run_limit,
+)
 from datasense_assets.catalog.state.lineage import (
     impact_of_deleting,
     impact_of_schema_changes,
@@ -108,6 +115,7 @@ __all__ = [
     "advance_cursor",
     "ask_again_later",
     "check_fence",
+    "count_due",
     "due_rereads",
     "due_sources",
     "forget_build",
@@ -136,6 +144,7 @@ __all__ = [
     "record_discovery",
     "record_lineage",
     "record_load",
+    "record_quotas",
     "record_reread",
     "record_schema_changes",
     "record_source_result",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, case, func, text, update
@@ -20,8 +21,8 @@ _SCHEDULE: TypeAdapter[Schedule] = TypeAdapter(Schedule)
 class DueSource:
     """A source whose time has come: not paused, not running, with tables to load or to discover.
 
-    `next_due_at` is its slot; `slot_asked`: a run was already asked for at that slot. `probing`: its breaker is open
-    and one attempt is due. `tables`: slugs of its top tables and repeat groups.
+    `next_due_at` is its slot; `slot_asked`: a run was already asked for at that slot, `asked_lately`: less than a
+    minute ago, so that it may be about to appear. `probing`: its breaker is open and one attempt is due. `tables`: slugs of its top tables and repeat groups.
     """
 
     source_id: int
@@ -41,6 +42,7 @@ class DueSource:
     failure_kind: str | None
     probing: bool
     tables: tuple[str, ...]
+    asked_lately: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,24 +59,54 @@ class ReplanSource:
     last_success_at: datetime | None
 
 
+# Why a source whose time has come is not asked for, the first that applies; `waits` is left when none does.
+_REASON = """
+CASE WHEN NOT (s.discover_all OR EXISTS (SELECT FROM datasense.source_tables t WHERE t.source_id = s.id)) THEN 'empty'
+     WHEN EXISTS (SELECT FROM datasense.pauses p WHERE p.org_id = s.org_id
+                  AND (p.source_id IS NULL OR (p.source_id = s.id AND (p.probe_at IS NULL OR p.probe_at > :now))))
+          THEN 'paused'
+     WHEN EXISTS (SELECT FROM datasense.leases l WHERE l.source_id = s.id AND l.expires_at > :now) THEN 'running'
+     WHEN EXISTS (SELECT FROM datasense.source_quotas sq JOIN datasense.quota_state q ON q.key = sq.key
+                  WHERE sq.source_id = s.id AND q.blocked_until > :now) THEN 'out_of_quota'
+     ELSE 'waits' END
+"""
+
+_COUNTS = f"""
+SELECT {_REASON} AS reason, count(*) AS sources
+FROM datasense.source_status st
+JOIN datasense.sources s ON s.id = st.source_id
+JOIN datasense.organizations o ON o.id = s.org_id
+WHERE st.next_due_at <= :now AND {SHARD_CONDITION}
+GROUP BY 1
+"""  # noqa: S608 - the conditions are constants of ours
+
+# `turn`: the how-manieth of its organisation. By it an organisation with 300 due sources stands before nobody's first.
 _DUE = f"""
 SELECT s.id AS source_id, s.slug, o.id AS org_id, o.slug AS org_slug, s.connector, o.tier, o.timezone, s.schedule,
        s.partition_every AS grain, st.next_due_at, st.last_slot, st.last_success_at,
        st.failures_in_a_row, st.failure_kind, st.last_slot IS NOT DISTINCT FROM st.next_due_at AS slot_asked,
        EXISTS (SELECT FROM datasense.pauses p WHERE p.org_id = s.org_id AND p.source_id = s.id) AS probing,
        ARRAY(SELECT t.slug FROM datasense.source_tables t WHERE t.source_id = s.id
-             ORDER BY t.position, t.slug) AS tables
-FROM datasense.source_status st
-JOIN datasense.sources s ON s.id = st.source_id
+             ORDER BY t.position, t.slug) AS tables,
+       st.last_requested_at > :now - make_interval(secs => :patience) AS asked_lately
+FROM (
+    SELECT s.id, row_number() OVER (PARTITION BY s.org_id ORDER BY st.next_due_at, s.id) AS turn
+    FROM datasense.source_status st
+    JOIN datasense.sources s ON s.id = st.source_id
+    JOIN datasense.organizations o ON o.id = s.org_id
+    WHERE st.next_due_at <= :now AND {SHARD_CONDITION} AND {_REASON} = 'waits'
+      AND (st.last_slot IS NOT DISTINCT FROM st.next_due_at
+           OR (replace(o.slug, '-', '_') <> ALL (CAST(:full_orgs AS text[]))
+               AND s.id <> ALL (CAST(:held_back AS bigint[]))))
+) due
+JOIN datasense.source_status st ON st.source_id = due.id
+JOIN datasense.sources s ON s.id = due.id
 JOIN datasense.organizations o ON o.id = s.org_id
-WHERE st.next_due_at <= :now AND {SHARD_CONDITION}
-  AND (s.discover_all OR EXISTS (SELECT FROM datasense.source_tables t WHERE t.source_id = s.id))
-  AND NOT EXISTS (SELECT FROM datasense.leases l WHERE l.source_id = s.id AND l.expires_at > :now)
-  AND NOT EXISTS (SELECT FROM datasense.pauses p WHERE p.org_id = s.org_id
-                  AND (p.source_id IS NULL OR (p.source_id = s.id AND (p.probe_at IS NULL OR p.probe_at > :now))))
-ORDER BY (o.tier = 'premium') DESC, st.next_due_at, s.id
+ORDER BY (o.tier = 'premium') DESC, due.turn, st.next_due_at, s.id
 LIMIT :limit
-"""  # noqa: S608 - the condition is a constant of ours
+"""  # noqa: S608 - the conditions are constants of ours
+# A run that was asked for is made within the same tick; where it is not seen for so long, its daemon has died.
+PATIENCE_SECONDS = 60.0
 
 _REPLAN = f"""
 SELECT s.id AS source_id, s.slug, o.slug AS org_slug, o.timezone, s.schedule,
@@ -89,9 +121,29 @@ FOR UPDATE OF st SKIP LOCKED
 """  # noqa: S608 - the condition is a constant of ours
 
 
-def due_sources(connection: Connection, now: datetime, limit: int, shard: Shard | None = None) -> list[DueSource]:
-    """Up to `limit` sources whose next time is `now` or earlier, premium first, then the longest waiting."""
-    rows = connection.execute(text(_DUE), {"now": now, "limit": limit, **shard_binds(shard)}).mappings()
+def due_sources(
+    connection: Connection,
+    now: datetime,
+    limit: int,
+    shard: Shard | None = None,
+    *,
+    full_orgs: Collection[str] = (),
+    held_back: Collection[int] = (),
+) -> list[DueSource]:
+    """Up to `limit` sources whose next time is `now` or earlier: premium first, then one an organisation in turn.
+
+    Within a turn the longest waiting come first. Left out is what is paused, running or out of quota, and of what was
+    not asked for yet the organisations (identifiers) of `full_orgs` and the sources (ids) of `held_back`.
+    """
+    binds = {
+        "now": now,
+        "limit": limit,
+        "patience": PATIENCE_SECONDS,
+        "full_orgs": sorted(full_orgs),
+        "held_back": sorted(held_back),
+        **shard_binds(shard),
+    }
+    rows = connection.execute(text(_DUE), binds).mappings()
     return [
         DueSource(
             **{
@@ -100,10 +152,19 @@ def due_sources(connection: Connection, now: datetime, limit: int, shard: Shard 
                 "schedule": _SCHEDULE.validate_python(row["schedule"]),
                 "grain": Grain(row["grain"]),
                 "tables": tuple(row["tables"]),
+                "asked_lately": bool(row["asked_lately"]),
             }
         )
         for row in rows
     ]
+
+
+def count_due(connection: Connection, now: datetime, shard: Shard | None = None) -> dict[str, int]:
+    """How many sources are due, by why they are not asked for: `empty` (no tables), `paused`, `running`,
+    `out_of_quota`, or `waits` where nothing of that applies.
+    """
+    rows = connection.execute(text(_COUNTS), {"now": now, **shard_binds(shard)})
+    return {row.reason: row.sources for row in rows}
 
 
 def sources_to_replan(connection: Connection, limit: int = 1000, shard: Shard | None = None) -> list[ReplanSource]:
@@ -115,13 +176,19 @@ def sources_to_replan(connection: Connection, limit: int = 1000, shard: Shard | 
     return [ReplanSource(**{**row, "schedule": _SCHEDULE.validate_python(row["schedule"])}) for row in rows]
 
 
-def mark_slot_asked(connection: Connection, source_id: int, slot: datetime) -> None:
-    """Note that a run was asked for at this due time; the next one is set when that run is seen."""
-    connection.execute(
+def mark_slot_asked(connection: Connection, source_id: int, slot: datetime) -> bool:
+    """Note that a run is asked for at this due time; the next one is set when that run is seen.
+
+    False where another scheduler has just done so, or has left the slot: then it is not to be asked for.
+    """
+    lately = func.now() - timedelta(seconds=PATIENCE_SECONDS)
+    mine = source_status.c.last_slot.is_distinct_from(slot) | (source_status.c.last_requested_at < lately)
+    done = connection.execute(
         update(source_status)
-        .where(source_status.c.source_id == source_id)
+        .where(source_status.c.source_id == source_id, source_status.c.next_due_at == slot, mine)
         .values(last_slot=slot, last_requested_at=func.now())
     )
+    return bool(done.rowcount)
 
 
 def set_next_due(connection: Connection, source_id: int, next_due_at: datetime | None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from sqlalchemy import Connection, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from datasense_assets.catalog.tables import run_limits
+from datasense_assets.catalog.tables import run_limits, source_quotas
 
 LimitScope = Literal["total", "lane", "org", "connector", "host"]
 SCOPES: tuple[LimitScope, ...] = get_args(LimitScope)
@@ -44,3 +45,16 @@ def unset_run_limit(connection: Connection, scope: LimitScope, name: str) -> boo
     """Forget a limit, so that dagster.yaml holds again; return whether there was one."""
     gone = connection.execute(delete(run_limits).where(run_limits.c.scope == scope, run_limits.c.name == name))
     return bool(gone.rowcount)
+
+
+def record_quotas(connection: Connection, source_id: int, keys: Collection[str]) -> None:
+    """Keep the keys of `quota_state` that a source's calls are counted by; nothing is written where they are known."""
+    known = connection.execute(select(source_quotas.c.key).where(source_quotas.c.source_id == source_id)).scalars()
+    before = set(known)
+    if gone := before.difference(keys):
+        connection.execute(
+            delete(source_quotas).where(source_quotas.c.source_id == source_id, source_quotas.c.key.in_(gone))
+        )
+    if added := set(keys) - before:
+        rows = [{"source_id": source_id, "key": key} for key in sorted(added)]
+        connection.execute(insert(source_quotas).values(rows).on_conflict_do_nothing())

@@ -1,0 +1,131 @@
+"""A real daemon, queue and webserver over a catalog of many sources, whose runs are held by the test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import get_settings
+from datasense_assets_tests.conftest import fresh_database
+from datasense_assets_tests.platform.running import ROOT, Graphql, Platform, until
+from datasense_assets_tests.queueing.launcher import end_run
+
+WAITING, GOING = ("QUEUED",), ("STARTING", "STARTED")
+
+
+def kobo_source(slug: str, host: str, **more: Any) -> dict[str, Any]:
+    """A source that no test reads: only its run is of interest."""
+    return {
+        "slug": slug,
+        "connector": "kobo",
+        "config": {"base_url": f"https://{host}"},
+        "credentials": {"token": {"env": "QUEUE_TEST_TOKEN"}},
+        "tables": [{"slug": "visits", "resource": "aForm"}],
+        "schedule": "manual",
+        "partitions": {"start": "2026-01-01"},
+        **more,
+    }
+
+
+@dataclass
+class Queue:
+    """The running platform, and its instance as this process sees it."""
+
+    platform: Platform
+    ui: Graphql
+    instance: dg.DagsterInstance
+
+    def runs(self, statuses: Iterable[str], **tags: str) -> list[dg.DagsterRun]:
+        wanted = [dg.DagsterRunStatus(status) for status in statuses]
+        return list(self.instance.get_runs(dg.RunsFilter(statuses=wanted, tags=tags)))
+
+    def status(self, run_id: str) -> str:
+        run = self.instance.get_run_by_id(run_id)
+        return run.status.value if run is not None else "GONE"
+
+    def goes_on(self, run_id: str, *, seconds: float = 60.0) -> None:
+        until(f"run {run_id} has started", lambda: self.status(run_id) in GOING, seconds=seconds)
+
+    def end(self, run_id: str, *, success: bool = True) -> None:
+        end_run(self.instance, run_id, success=success)
+
+    def end_all(self) -> None:
+        """Nothing is queued or goes on when this returns."""
+        for run in self.runs(WAITING):
+            self.instance.report_run_canceled(run)
+        for run in self.runs(GOING):
+            self.end(run.run_id)
+
+    def limits(self, *words: str) -> None:
+        self.platform.datasense("limits", *words)
+
+    def make_due(self, *slugs: str) -> None:
+        self.platform.execute(
+            "UPDATE datasense.source_status SET next_due_at = now() WHERE source_id IN "
+            "(SELECT id FROM datasense.sources WHERE slug = ANY (%s))",
+            list(slugs),
+        )
+
+
+@contextmanager
+def running_queue(
+    database_url: str,
+    home: Path,
+    manifests: Iterable[dict[str, Any]],
+    *,
+    simulate: bool = False,
+    change: Callable[[dict[str, Any]], None] = lambda _: None,
+    **variables: str,
+) -> Iterator[Queue]:
+    """`dagster dev` over organisations given as manifests, with the settings of dagster.yaml but for the launcher."""
+    config = yaml.safe_load((ROOT / "dagster.yaml").read_text(encoding="utf-8"))
+    config["run_launcher"] = {
+        "module": "datasense_assets_tests.queueing.launcher",
+        "class": "HeldRuns",
+        "config": {"simulate": simulate},
+    }
+    config["run_coordinator"]["config"]["dequeue_interval_seconds"] = 1
+    # a held run has no worker whose health could be looked at
+    config["run_monitoring"]["enabled"] = False
+    change(config)
+    (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    platform = Platform(
+        home=home,
+        database_url=database_url,
+        variables={
+            "DAGSTER_HOME": str(home),
+            "QUEUE_TEST_TOKEN": "token",
+            "DATASENSE_DUE_INTERVAL_SECONDS": "1",
+            "DATASENSE_REQUESTS_INTERVAL_SECONDS": "1",
+            **variables,
+        },
+    )
+    files = []
+    for number, manifest in enumerate(manifests):
+        path = home / f"{number}.yaml"
+        path.write_text(yaml.safe_dump({"version": 1, **manifest}), encoding="utf-8")
+        files.append(str(path))
+    platform.datasense("apply", *files)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DATASENSE_HOME", "DATASENSE_DATABASE_URL", "DAGSTER_HOME"):
+            patch.setenv(name, platform.environment[name])
+        get_settings.cache_clear()
+        catalog_engine.cache_clear()
+        with platform.dagster_dev(), dg.DagsterInstance.from_config(str(home)) as instance:
+            yield Queue(platform, Graphql(platform), instance)
+        catalog_engine.cache_clear()
+    get_settings.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def queue_database(server_url: str) -> Iterator[str]:
+    with fresh_database(server_url, "queue") as url:
+        yield url
