@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from datasense_assets.assets.bounds import TimeLimit, refuse_heavy_without_room
 from datasense_assets.assets.checks import check_loaded_table, check_results, refuse_broken
 from datasense_assets.assets.marking import mark_filled
 from datasense_assets.assets.metadata import load_metadata
@@ -42,12 +43,13 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
         dagster.Failure: a person must mend something; the message says what.
     """
     reading = _reading(context, org, source)
+    time_limit = TimeLimit.of_run(context, source)
     started = datetime.now(UTC)
     failures: list[tuple[str, SourceError]] = []
     with _lease(context, source) as lease:
         context.log.info(f"{org.slug}/{source.slug}: {reading.mode} load, partitions {reading.first} to {reading.last}")
         try:
-            yield from _load_tables(context, org, source, reading, lease.fence, failures)
+            yield from _load_tables(context, org, source, reading, lease.fence, failures, time_limit)
         except Exception as error:
             _record(context, source, reading, started, [DefectInLoad(type(error).__name__)])
             raise
@@ -180,6 +182,7 @@ def _load_tables(
     reading: Reading,
     fence: int,
     failures: list[tuple[str, SourceError]],
+    time_limit: TimeLimit,
 ) -> Iterator[Any]:
     """Load one top table after the other, each with its repeat groups; failures are collected and not raised."""
     from datasense_assets.ingest.load import open_sync
@@ -198,8 +201,14 @@ def _load_tables(
         origin=context.run.tags.get(t.ROOT_RUN, context.run.run_id),
     )
     tables = _to_load(context, org, source)
+
+    def progress(table: str, rows: int) -> None:
+        context.log.debug(f"{table}: {rows} rows read")
+        time_limit.check()
+
     with ExitStack() as stack:
         try:
+            refuse_heavy_without_room(source, reading, settings)
             with catalog_engine().connect() as connection:
                 connector: Connector = open_source(connection, org, source, settings)
             stack.callback(connector.close)
@@ -212,7 +221,7 @@ def _load_tables(
                     catalog=catalog_engine(),
                     scratch=settings.scratch_path,
                     fence=fence,
-                    progress=lambda table, rows: context.log.debug(f"{table}: {rows} rows read"),
+                    progress=progress,
                 )
             )
         except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
@@ -220,7 +229,9 @@ def _load_tables(
             return
         for table in tables:
             try:
+                time_limit.check()
                 prepared = sync.prepare(table)
+                time_limit.check()
                 _run_dlt(context, org, source, prepared)
                 reports = sync.finish(prepared)
             except Exception as error:  # noqa: BLE001 - raised again unless it is the world's

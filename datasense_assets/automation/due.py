@@ -1,9 +1,9 @@
 """The due sensor: asks for one run of every source whose time has come.
 
 A slot is asked for with a run key made of source and slot, and the source's next time is set only when a run with that
-key is seen: a daemon killed between the two asks again, and Dagster knows the key. Of two daemons at once one gets the
-slot. The backlog stays in the catalog, where it is in a fair order: a tick asks for no more than `MAX_REQUESTS` runs, and
-for none that would only wait in the queue behind many of its organisation or its server.
+key is seen: a daemon killed between the two asks again, and Dagster knows the key. Of two daemons at once one gets
+the slot. The backlog stays in the catalog, where it is in a fair order: a tick asks for no more than `MAX_REQUESTS`
+runs, and for none that would only wait in the queue behind many of its organisation or its server.
 """
 
 from __future__ import annotations

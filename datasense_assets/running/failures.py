@@ -35,6 +35,31 @@ class BadRecipe(SourceError):
     permanent = True
 
 
+class TookTooLong(SourceError):
+    """A load went on for longer than its source may take; a second try in the same run has no time left either."""
+
+    kind = "took_too_long"
+
+    def __init__(self, minutes: int) -> None:
+        super().__init__(
+            f"The load was stopped after {minutes} minute{'s'[: minutes - 1]}, the most that its source may take.",
+            advice="Set `max_minutes` of the source higher, or have it read less: fewer tables, or a range in parts.",
+        )
+
+
+class NoRoomHere(OutOfQuota):
+    """The machine of this worker has too little memory or disk for a heavy load; it comes again later."""
+
+    kind = "no_room"
+
+    def __init__(self, said: str, *, again_after: float) -> None:
+        super().__init__(
+            said,
+            advice="It is tried again by itself; if it goes on, run fewer at once (`datasense limits set total`).",
+            retry_after=again_after,
+        )
+
+
 def as_source_error(error: BaseException) -> SourceError | None:
     """The failure of the world behind an exception; None where it is a defect of ours and must stay as it is.
 
@@ -111,6 +136,8 @@ def as_dagster(
     if put_off_until is not None:
         said += f"\nIt is put off until {put_off_until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
     transient = [error for _, error in failures if not error.permanent]
+    if any(isinstance(error, TookTooLong) for error in transient):
+        once = True
     if transient and put_off_until is None and not once and retry_number < MAX_RETRIES:
         asked = max((error.retry_after for error in transient if error.retry_after is not None), default=None)
         return dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_before_retry(retry_number, asked))

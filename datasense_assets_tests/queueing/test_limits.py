@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from datasense_assets_tests.platform.running import until
-from datasense_assets_tests.queueing.conftest import GOING, WAITING, Queue, kobo_source, running_queue
+from datasense_assets_tests.queueing.conftest import GOING, WAITING, Queue, command, kobo_source, running_queue
 
 pytestmark = [pytest.mark.xdist_group("queueing"), pytest.mark.timeout(300)]
 
@@ -23,13 +23,6 @@ def org(slug: str, *sources: dict[str, Any]) -> dict[str, Any]:
 def surveycto(slug: str, server: str) -> dict[str, Any]:
     made = kobo_source(slug, "unused.example", connector="surveycto", config={"server": f"https://{server}"})
     return {**made, "credentials": {name: {"env": "QUEUE_TEST_TOKEN"} for name in ("username", "password")}}
-
-
-def command(*words: str) -> None:
-    """A command line, in this process: a process of its own takes longer than all it does."""
-    from datasense_assets.cli.main import app
-
-    assert app(list(words), standalone_mode=False) == 0, words
 
 
 def manifests() -> list[dict[str, Any]]:
@@ -75,7 +68,7 @@ def test_each_limit_holds_back_whoever_asks_and_can_be_changed_while_the_daemon_
     for group in groups:
         queue.ui.click(path(group, "click"), partition="2026-01-02")
         queue.ui.backfill(path(group, "fill"), ["2026-01-02", "2026-01-03"])
-        queue.platform.datasense("sync", slug(group, "asked"))
+        command("sync", slug(group, "asked"))
     # and a source twice, which is no matter of a setting
     again = queue.ui.click(path("host", "held"), partition="2026-01-03")
 

@@ -53,6 +53,23 @@ def test_the_same_slug_in_two_organisations_gives_two_source_keys() -> None:
     assert made({}, VISITS)["datasense/source_key"] != made({}, OTHER)["datasense/source_key"]
 
 
+def test_a_run_bears_its_server_and_the_time_after_which_it_is_stopped() -> None:
+    owner = t.Owner.of("standard", "kobo", {"base_url": "https://kobo.example.org:8443/sub"}, None)
+    tags = made({}, VISITS, owner=owner)
+    assert tags["datasense/host"] == "kobo.example.org:8443"
+    assert tags["dagster/max_runtime"] == str(120 * 60 + 600)
+    assert t.Owner.of("standard", "csv", {"url": "s3://bucket/key.csv"}, 5) == t.Owner(
+        "standard", "csv", "s3.amazonaws.com", 5
+    )
+    assert "datasense/host" not in made({}, VISITS, owner=t.Owner.of("standard", "csv", {"url": "data/a.csv"}, None))
+    assert (
+        t.Owner.of("standard", "surveycto", {"server": "https://ngo.surveycto.com"}, None).host == "ngo.surveycto.com"
+    )
+    assert t.Owner.of("standard", "odk_central", {"base_url": "https://odk.example.org", "project": 1}, None).host == (
+        "odk.example.org"
+    )
+
+
 def test_a_run_over_two_organisations_belongs_to_none() -> None:
     assert "datasense/org" not in made({}, VISITS, OTHER)
 

@@ -22,7 +22,8 @@ class DueSource:
     """A source whose time has come: not paused, not running, with tables to load or to discover.
 
     `next_due_at` is its slot; `slot_asked`: a run was already asked for at that slot, `asked_lately`: less than a
-    minute ago, so that it may be about to appear. `probing`: its breaker is open and one attempt is due. `tables`: slugs of its top tables and repeat groups.
+    minute ago, so that it may be about to appear. `probing`: its breaker is open and one attempt is due.
+    `tables`: slugs of its top tables and repeat groups.
     """
 
     source_id: int

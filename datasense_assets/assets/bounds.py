@@ -1,0 +1,85 @@
+"""What bounds a load besides quotas: the time that its source may take, and the memory and disk of this machine."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from datasense_assets.assets.reading_mode import Mode, Reading
+from datasense_assets.catalog.models import Source
+from datasense_assets.connectors import has_history, max_minutes_of
+from datasense_assets.running.failures import NoRoomHere, TookTooLong
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_MEGABYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """The moment (seconds of the epoch) up to which a load may go on; it is looked at between pages and tables.
+
+    A load that does not come to its next page is stopped by Dagster, by the tag `dagster/max_runtime`, ten minutes
+    later.
+    """
+
+    minutes: int
+    ends_at: float
+
+    @classmethod
+    def of_run(cls, context: dg.AssetExecutionContext, source: Source) -> TimeLimit:
+        """Counted from the start of the run, its retries and their waits included."""
+        minutes = source.max_minutes or max_minutes_of(source.connector)
+        record = context.instance.get_run_record_by_id(context.run.run_id)
+        started = record.start_time if record is not None and record.start_time is not None else time.time()
+        return cls(minutes, started + minutes * 60)
+
+    def check(self) -> None:
+        """Raise TookTooLong where the time is over."""
+        if time.time() >= self.ends_at:
+            raise TookTooLong(self.minutes)
+
+
+def refuse_heavy_without_room(source: Source, reading: Reading, settings: Settings) -> None:
+    """Keep a heavy load from a machine that is short of memory or disk.
+
+    Light is what reads only what is new: a source with history that has been loaded before, live.
+
+    Raises:
+        NoRoomHere: there is less free than the settings ask for.
+
+    """
+    said = shortage(settings.min_free_memory_mb, settings.min_free_disk_mb, settings.home)
+    if said is not None and _is_heavy(source, reading):
+        raise NoRoomHere(said, again_after=settings.no_room_wait_seconds)
+
+
+def shortage(memory_mb: int, disk_mb: int, folder: Path) -> str | None:
+    """A sentence where less memory, or less disk below `folder`, is free than that (0: any); None where it is not."""
+    import psutil
+
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    memory, disk = psutil.virtual_memory().available // _MEGABYTE, psutil.disk_usage(str(there)).free // _MEGABYTE
+    if memory < memory_mb:
+        return f"This machine has {memory} MB of memory free, less than the {memory_mb} MB that a heavy load needs."
+    if disk < disk_mb:
+        return f"This machine has {disk} MB of disk free, less than the {disk_mb} MB that a heavy load needs."
+    return None
+
+
+def _is_heavy(source: Source, reading: Reading) -> bool:
+    if reading.mode is not Mode.LIVE or not has_history(source.connector):
+        return True
+    from sqlalchemy import select
+
+    from datasense_assets.catalog.tables import source_status
+
+    with catalog_engine().connect() as connection:
+        query = select(source_status.c.last_success_at).where(source_status.c.source_id == source.id)
+        return connection.execute(query).scalar_one_or_none() is None
