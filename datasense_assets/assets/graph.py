@@ -35,7 +35,7 @@ def build_definitions(
     sources = sum(len(org.sources) for org in checked.organizations)
     policies = not scoped and sources <= settings.freshness_policies
     for org in checked.organizations:
-        assets += [source_asset(org, source, promised=policies) for source in org.sources]
+        assets += [source_asset(org, source, settings.backfill_chunk, promised=policies) for source in org.sources]
         assets += [recipe_asset(org, recipe) for recipe in org.recipes]
         assets += [invalid_asset(org, row) for row in org.invalid]
     if scoped:

@@ -1,6 +1,7 @@
 """Source → partitioned asset: one op a source, one spec a table."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -10,7 +11,11 @@ from datasense_assets.assets.specs import source_table_spec, undiscovered_spec
 from datasense_assets.catalog.models import Organization, Source
 from datasense_assets.running.partitions import source_partitions
 
-SINGLE_RUN = dg.BackfillPolicy.single_run()
+
+@cache
+def in_chunks(partitions: int) -> dg.BackfillPolicy:
+    """A backfill in runs over so many partitions each, so that none is too long to end, or to be done again."""
+    return dg.BackfillPolicy.multi_run(max_partitions_per_run=partitions)
 
 
 def op_name(source: Source) -> str:
@@ -23,7 +28,9 @@ def pool_name(connector: str) -> str:
     return f"connector_{connector}"
 
 
-def source_asset(org: Organization, source: Source, *, promised: bool = False) -> dg.AssetsDefinition:
+def source_asset(
+    org: Organization, source: Source, backfill_chunk: int = 31, *, promised: bool = False
+) -> dg.AssetsDefinition:
     """The asset of a source: its tables, or the one that stands for them until they are known.
 
     `promised`: its first table bears the source's promise of freshness.
@@ -40,7 +47,7 @@ def source_asset(org: Organization, source: Source, *, promised: bool = False) -
         ],
         check_specs=source_check_specs(org, source),
         can_subset=True,
-        backfill_policy=SINGLE_RUN,
+        backfill_policy=in_chunks(backfill_chunk),
         pool=pool_name(source.connector),
     )
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:

@@ -6,6 +6,7 @@ read the run's progress by the request's tag.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from datasense_assets.automation.due import is_placeholder, live_tags, run_reque
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex, RecipeEntry, SourceEntry
 from datasense_assets.running.owners import catalog_engine
+from datasense_assets.running.partitions import source_partitions
 from datasense_assets.running.upstream import with_upstream_recipes
 from datasense_assets.settings import Settings
 
@@ -46,6 +48,7 @@ def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDef
                 if run_id is not None:
                     settle_request(connection, row.id, run_id=run_id)
                     continue
+                row = in_parts(connection, index, row, settings.backfill_chunk)
                 made = _not_before(connection, context.instance, row) or request_for(index, row)
                 if made == _WAITS:
                     continue
@@ -56,6 +59,26 @@ def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDef
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else "nobody asked for a run")
 
     return asked_runs
+
+
+def in_parts(connection: Connection, index: GraphIndex, row: AskedRun, chunk: int) -> AskedRun:
+    """The request itself, or where its range has more than `chunk` partitions its first part; the others are kept.
+
+    Whatever lane it was asked for in, one in parts goes by the backfill lane: nobody waits for all of it at once.
+    """
+    from datasense_assets.catalog.state import split_request
+
+    entry = index.sources.get(row.source_id) if row.source_id is not None else None
+    if entry is None or row.partition_first is None or row.partition_last is None:
+        return row
+    keys = source_partitions(entry.org, entry.source).get_partition_keys()
+    keys = [key for key in keys if row.partition_first <= key <= row.partition_last]
+    if len(keys) <= chunk:
+        return row
+    spans = [(part[0], part[-1]) for part in (keys[at : at + chunk] for at in range(0, len(keys), chunk))]
+    whole = replace(row, lane=t.Lane.BACKFILL.value)
+    split_request(connection, whole, spans)
+    return replace(whole, partition_first=spans[0][0], partition_last=spans[0][1])
 
 
 _WAITS = "waits"

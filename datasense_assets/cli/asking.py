@@ -43,15 +43,22 @@ def wait_for(catalog: Engine, instance: dg.DagsterInstance, asked: Sequence[Outc
     """
     waiting = {outcome.request_id: outcome for outcome in asked}
     ended: dict[int | None, Outcome] = {}
+    known: set[int | None] = set()
     pause = threading.Event()
     with progress(f"Waiting for {_named(asked)}") as shown:
         seen: dict[int | None, str] = {}
         while True:
+            for outcome in list(waiting.values()):
+                for part in _other_parts(catalog, outcome, known):
+                    asked = [*asked, part]
+                    waiting[part.request_id] = part
             for request_id, outcome in list(waiting.items()):
                 result = _look(catalog, instance, outcome, shown, seen)
                 if result is not None:
                     ended[request_id] = result
                     del waiting[request_id]
+                    if len(asked) > 1:
+                        shown.update(f"{len(ended)} of {len(asked)} have ended")
             if not waiting:
                 return [ended[outcome.request_id] for outcome in asked]
             if not daemon_is_alive(instance):
@@ -60,6 +67,22 @@ def wait_for(catalog: Engine, instance: dg.DagsterInstance, asked: Sequence[Outc
                     advice="The requests are kept: start the daemon again, and they are served.",
                 )
             pause.wait(_POLL_SECONDS)
+
+
+def _other_parts(catalog: Engine, asked: Outcome, known: set[int | None]) -> list[Outcome]:
+    """What else has to be waited for, once a request was taken: the other runs of a long range, each found once."""
+    from datasense_assets.catalog.state import parts_of, read_request
+
+    if asked.request_id is None or asked.request_id in known:
+        return []
+    with catalog.connect() as connection:
+        result = read_request(connection, asked.request_id)
+        if result is None or not result.settled:
+            return []
+        known.add(asked.request_id)
+        parts = parts_of(connection, asked.request_id)
+    known.update(number for number, _, _ in parts)
+    return [Outcome(f"{asked.name} {first}...{last}", "asked", request_id=number) for number, first, last in parts]
 
 
 def _named(outcomes: Iterable[Outcome]) -> str:

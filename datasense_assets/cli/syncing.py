@@ -37,6 +37,11 @@ class Wish:
     partitions: tuple[str, str] | None = None
     full: bool = False
 
+    @property
+    def lane(self) -> str:
+        """Of the run queue: a range is a backfill, and lets everybody else pass."""
+        return "interactive" if self.partitions is None or len(set(self.partitions)) == 1 else "backfill"
+
 
 def sync(
     what: Annotated[
@@ -57,7 +62,8 @@ def sync(
     """Load what is new of a source, through the run queue's interactive lane.
 
     Without a partition a sync is live: it reads what came since the last one. A partition or a range reads exactly that
-    stretch of time again. A source that fails does not stop the others.
+    stretch of time again; a range goes by the backfill lane, a long one in several runs, each of which stays done. A
+    source that fails does not stop the others.
     """
     address = Address.parse(what, parts=3, form=_FORM)
     span = asked_partitions(partition, partition_range, full=full)
@@ -175,6 +181,7 @@ def _through_queue(
                 tables=wish.tables or None,
                 partitions=wish.partitions,
                 full_reload=wish.full,
+                lane=wish.lane,
                 requested_by=person(),
             )
             asked.append(Outcome(f"{org.slug}/{wish.source.slug}", "asked", request_id=request))

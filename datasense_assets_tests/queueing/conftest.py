@@ -120,7 +120,7 @@ def running_queue(
         path = home / f"{number}.yaml"
         path.write_text(yaml.safe_dump({"version": 1, **manifest}), encoding="utf-8")
         files.append(str(path))
-    platform.datasense("apply", *files)
+    platform.datasense("apply", "--no-discover", *files)
     with pytest.MonkeyPatch.context() as patch:
         for name in ("DATASENSE_HOME", "DATASENSE_DATABASE_URL", "DAGSTER_HOME"):
             patch.setenv(name, platform.environment[name])

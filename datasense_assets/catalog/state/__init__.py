@@ -74,10 +74,12 @@ from datasense_assets.catalog.state.requests import (
     add_request,
     ask_again_later,
     open_requests,
+    parts_of,
     pause,
     read_request,
     resume,
     settle_request,
+    split_request,
 )
 from datasense_assets.catalog.state.rereads import (
     DueReread,
@@ -128,6 +130,7 @@ __all__ = [
     "mark_reread_asked",
     "mark_slot_asked",
     "open_requests",
+    "parts_of",
     "pause",
     "put_off",
     "read_cursor",
@@ -157,6 +160,7 @@ __all__ = [
     "settle_request",
     "sources_to_replan",
     "sources_without_reread",
+    "split_request",
     "stale_recipes",
     "tables_loaded_by",
     "unset_run_limit",

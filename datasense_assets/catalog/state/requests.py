@@ -160,6 +160,40 @@ def open_requests(connection: Connection, limit: int, shard: Shard | None = None
     ]
 
 
+def split_request(connection: Connection, row: AskedRun, spans: Sequence[tuple[str, str]]) -> None:
+    """Have a request for a long range served by several runs: it keeps the first span, each other becomes a part of it.
+
+    What a part needs is said by itself, so that each is served whatever becomes of the others or of the daemon.
+    """
+    (first, last), *others = spans
+    connection.execute(
+        update(sync_requests)
+        .where(sync_requests.c.id == row.id)
+        .values(partition_first=first, partition_last=last, lane=row.lane)
+    )
+    for start, end in others:
+        part = add_request(
+            connection,
+            org_id=row.org_id,
+            source_id=row.source_id,
+            tables=row.tables,
+            partitions=(start, end),
+            lane=row.lane,
+            requested_by=row.requested_by,
+        )
+        connection.execute(update(sync_requests).where(sync_requests.c.id == part).values(part_of=row.id))
+
+
+def parts_of(connection: Connection, request_id: int) -> list[tuple[int, str, str]]:
+    """The other parts of a request that was split: id, first and last partition, in their order."""
+    rows = connection.execute(
+        select(sync_requests.c.id, sync_requests.c.partition_first, sync_requests.c.partition_last)
+        .where(sync_requests.c.part_of == request_id)
+        .order_by(sync_requests.c.id)
+    )
+    return [(row.id, row.partition_first, row.partition_last) for row in rows]
+
+
 def settle_request(
     connection: Connection, request_id: int, *, run_id: str | None = None, error: str | None = None
 ) -> None:
