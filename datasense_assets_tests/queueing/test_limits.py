@@ -58,6 +58,7 @@ def slug(group: str, who: str) -> str:
 def test_each_limit_holds_back_whoever_asks_and_can_be_changed_while_the_daemon_runs(queue: Queue) -> None:
     for words in ("total 100", "lane scheduled 50", "lane backfill 50", "org small 1", "connector surveycto 1"):
         queue.limits("set", *words.split())
+    queue.limits("set", "connector", "kobo", "50")
     queue.limits("set", "host", "kobo.busy.example", "1")
     groups = ("org", "connector", "host")
     holders = [queue.ui.click(path(group, "held"), partition="2026-01-02") for group in groups]
@@ -108,7 +109,7 @@ def test_each_limit_holds_back_whoever_asks_and_can_be_changed_while_the_daemon_
 
 def test_a_click_starts_while_five_hundred_scheduled_syncs_wait(queue: Queue) -> None:
     queue.end_all()
-    for words in ("total", "lane scheduled", "lane backfill", "org", "host", "connector surveycto"):
+    for words in ("total", "lane scheduled", "lane backfill", "org", "host", "connector surveycto", "connector kobo"):
         queue.limits("unset", *words.split())
     queue.make_due("free-due")
     until("a scheduled run goes on", lambda: queue.runs(GOING, **{"datasense/lane": "scheduled"}))
