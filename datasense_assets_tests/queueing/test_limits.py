@@ -109,7 +109,7 @@ def test_each_limit_holds_back_whoever_asks_and_can_be_changed_while_the_daemon_
 
 def test_a_click_starts_while_five_hundred_scheduled_syncs_wait(queue: Queue) -> None:
     queue.end_all()
-    for words in ("total", "lane scheduled", "lane backfill", "org", "host", "connector surveycto", "connector kobo"):
+    for words in ("total", "lane scheduled", "lane backfill", "org", "host", "connector surveycto"):
         queue.limits("unset", *words.split())
     queue.make_due("free-due")
     until("a scheduled run goes on", lambda: queue.runs(GOING, **{"datasense/lane": "scheduled"}))
