@@ -1,6 +1,6 @@
 """How long a click on Materialize waits: 500 scheduled syncs in the queue, every scheduled place taken, 10 clicks.
 
-    python benchmarks/click_latency.py [CLICKS]
+    PYTHONPATH=. python benchmarks/click_latency.py [CLICKS]
 
 A real `dagster dev` with the settings of dagster.yaml and the default launcher, which starts a process a run. Those
 that wait, and those that have the places, are rows of Dagster's storage: what is measured is the click's own way.

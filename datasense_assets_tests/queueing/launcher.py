@@ -68,8 +68,11 @@ def _work(instance: Any, run: DagsterRun) -> None:
     if kind == "hang":
         return
     with catalog_engine().begin() as connection:
-        find = "SELECT id FROM datasense.sources WHERE replace(slug, '-', '_') = :slug"
-        source_id = connection.execute(text(find), {"slug": run.tags[t.SOURCE]}).scalar_one()
+        find = (
+            "SELECT s.id FROM datasense.sources s JOIN datasense.organizations o ON o.id = s.org_id "
+            "WHERE replace(o.slug, '-', '_') || '.' || replace(s.slug, '-', '_') = :key"
+        )
+        source_id = connection.execute(text(find), {"key": run.tags[t.SOURCE_KEY]}).scalar_one()
         now = datetime.now(UTC)
         failure = {
             "fine": None,
