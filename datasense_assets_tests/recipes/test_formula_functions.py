@@ -407,6 +407,8 @@ def test_every_day_of_four_centuries_is_read_and_no_other(database: FormulaDatab
         ("date_add(d, 999999999999)", None),
         ("hour(date_add(ts, 2, 'hour'))", 0),
         ("date_diff(ts, date_add(ts, 90, 'second'), 'second')", 90),
+        ("date_diff(ts, date_add(ts, 2147483648, 'second'), 'second')", 2**31),
+        ("date_add(ts, 999999999999, 'second')", None),
         ("start_of(d, 'month')", dt.date(2026, 7, 1)),
         ("start_of(d, 'week')", dt.date(2026, 7, 13)),
         ("start_of(ts, 'year')", dt.date(2026, 1, 1)),

@@ -54,7 +54,8 @@ def date_add(value: Moment, count: ir.IntegerValue, unit: str) -> ir.Value:
     _judge_unit(value, unit, 2)
     name, times = ("month", 3) if unit == "quarter" else (unit, 1)
     seconds = MONTHS[name] * 30 * 86_400 if name in MONTHS else SECONDS[name]
-    farthest = min(FARTHEST_DAYS * 86_400 // (seconds * times), (2**31 - 2) // times)
+    # within 32 bits for all units but seconds, of which PostgreSQL takes a double
+    farthest = FARTHEST_DAYS * 86_400 // (seconds * times)
     step = between_or_null(count, -farthest - 1, farthest + 1)
     if times > 1:
         step = step * times
