@@ -17,6 +17,7 @@ import dagster as dg
 
 from datasense_assets.automation.room import MAX_REQUESTS, Room
 from datasense_assets.automation.slots import next_due
+from datasense_assets.catalog.times import now
 from datasense_assets.connectors import has_history
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex, KeyPath, SourceEntry
@@ -129,7 +130,7 @@ def build_due_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefiniti
     )
     def due_sources(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         with catalog_engine().begin() as connection:
-            tick = _Tick(context.instance, connection, index, settings, datetime.now(UTC), hosts)
+            tick = _Tick(context.instance, connection, index, settings, now(), hosts)
             tick.replan()
             requests = list(tick.due())
         said = tick.words(len(requests))

@@ -15,6 +15,7 @@ import dagster as dg
 
 from datasense_assets.automation.due import RUN_KEY, in_progress_runs, is_placeholder, run_request
 from datasense_assets.automation.nights import first_moment, is_weekly_night, next_night
+from datasense_assets.catalog.times import now
 from datasense_assets.connectors import rereading
 from datasense_assets.connectors.registry import HISTORY_KINDS
 from datasense_assets.running import tags as t
@@ -50,7 +51,7 @@ def build_reread_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefin
     )
     def nightly_rereads(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         with catalog_engine().begin() as connection:
-            tick = _Tick(context.instance, connection, index, settings, datetime.now(UTC))
+            tick = _Tick(context.instance, connection, index, settings, now())
             tick.plan()
             requests = list(tick.due())
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else "nothing is to be read again")

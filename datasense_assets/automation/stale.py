@@ -8,13 +8,14 @@ a check that is an error (docs/operations.md). Dagster orders the recipes inside
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from datasense_assets.automation.due import in_progress_runs
+from datasense_assets.catalog.times import now
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex
 from datasense_assets.running.owners import catalog_engine
@@ -39,16 +40,16 @@ def build_stale_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefini
         from datasense_assets.catalog.state import stale_recipes as read_stale
         from datasense_assets.recipes.versions import COMPILER_VERSION
 
-        now = datetime.now(UTC)
+        moment = now()
         with catalog_engine().begin() as connection:
             patience = timedelta(minutes=settings.recipe_patience_minutes)
-            rows = read_stale(connection, now, COMPILER_VERSION, settings.shard, patience=patience)
-            mark_outdated(connection, rows, now, settings.shard)
+            rows = read_stale(connection, moment, COMPILER_VERSION, settings.shard, patience=patience)
+            mark_outdated(connection, rows, moment, settings.shard)
             if not rows:
                 return dg.SensorResult(skip_reason="every recipe is built from its newest inputs")
             runs = in_progress_runs(context.instance)
             ready = buildable(rows, busy_orgs(runs), frozenset(index.recipes))
-            mark_requested(connection, [row.recipe_id for row in ready], now)
+            mark_requested(connection, [row.recipe_id for row in ready], moment)
             requests = [_request(index, list(of_org)) for _, of_org in groupby(ready, key=lambda row: row.org_slug)]
         skip = (
             None

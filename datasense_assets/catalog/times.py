@@ -1,9 +1,34 @@
-"""Whether a cron expression and a time zone mean anything here; kept, since thousands of rows share a few of them."""
+"""What time it is for the sensors, and whether a cron expression and a time zone mean anything here."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
+
+
+def _of_this_machine() -> datetime:
+    return datetime.now(UTC)
+
+
+_clock: ContextVar[Callable[[], datetime]] = ContextVar("datasense_clock", default=_of_this_machine)
+
+
+def now() -> datetime:
+    """The moment from which sensors reckon, in UTC: this machine's, unless a simulation keeps its own clock."""
+    return _clock.get()()
+
+
+@contextmanager
+def clock(read: Callable[[], datetime]) -> Iterator[None]:
+    """Have `now` be what `read` says, in this thread, while the context lasts: a day can pass in a minute."""
+    token = _clock.set(read)
+    try:
+        yield
+    finally:
+        _clock.reset(token)
 
 
 @lru_cache(maxsize=4096)

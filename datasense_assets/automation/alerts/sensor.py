@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime
 
 import dagster as dg
 
 from datasense_assets.automation.failing import failing_content, failing_evaluation
+from datasense_assets.catalog.times import now
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import Settings
 
@@ -26,13 +26,13 @@ def build_alerts_sensor(settings: Settings) -> dg.SensorDefinition:
         from datasense_assets.automation.alerts.planning import plan
         from datasense_assets.catalog.troubles import failing_now, troubles
 
-        now = datetime.now(UTC)
+        moment = now()
         usage = shutil.disk_usage(settings.home if settings.home.is_dir() else "/")
         with catalog_engine().begin() as connection:
-            found = troubles(connection, now, free_disk=usage.free / usage.total)
+            found = troubles(connection, moment, free_disk=usage.free / usage.total)
             failing = failing_now(connection)
-            planned = plan(connection, found, now, link=settings.ui_url)
-        delivered = deliver(catalog_engine(), settings, now)
+            planned = plan(connection, found, moment, link=settings.ui_url)
+        delivered = deliver(catalog_engine(), settings, moment)
         content = failing_content(failing)
         return dg.SensorResult(
             skip_reason=f"{len(found)} things are wrong; {planned}; {delivered}",

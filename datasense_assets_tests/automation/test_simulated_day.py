@@ -1,0 +1,56 @@
+"""Hours of the platform on a clock of their own, each part out of order for a time: nothing is lost or done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from benchmarks.simulated_day import Day, Outages, picture, simulate
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import get_settings
+
+OUTAGES = Outages(server=(0.5, 1.9), workers=(2.2, 2.45), daemon=(2.7, 3.4), hook=(0.9, 1.2), killed_at=0.3)
+
+
+@pytest.fixture
+def day(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Day]:
+    monkeypatch.setenv("DATASENSE_DATABASE_URL", database_url)
+    monkeypatch.setenv("DATASENSE_HOME", str(tmp_path))
+    monkeypatch.setenv("DATASENSE_ALLOW_PRIVATE_ADDRESSES", "true")
+    get_settings.cache_clear()
+    catalog_engine.cache_clear()
+    try:
+        yield simulate(
+            catalog_engine(), get_settings(), orgs=4, sources=24, hours=4.5, outages=OUTAGES, tick=timedelta(minutes=2)
+        )
+    finally:
+        catalog_engine().dispose()
+        get_settings.cache_clear()
+        catalog_engine.cache_clear()
+
+
+def test_every_due_slot_is_run_once_or_coalesced_and_everybody_is_told_once(day: Day) -> None:
+    assert len(day.asked) == len(set(day.asked)) > 60
+    assert len(day.asked) < sum(map(len, day.slots.values())) + len(day.slots)  # an outage's slots are one run
+    assert day.unserved(timedelta(hours=1, minutes=10)) == []
+    outage = (OUTAGES.daemon[1] - OUTAGES.daemon[0]) * 60
+    late = day.lateness()
+    assert late[len(late) // 2] <= 4
+    assert outage / 2 < late[-1] < outage + 20
+    ran = sorted((each.source, each.began, each.ended) for each in day.attempts)
+    overlapping = [a for a, b in pairwise(ran) if a[0] == b[0] and b[1] < a[2]]
+    assert overlapping == []
+    assert len(day.killed) == 1
+    assert any(not each.ok for each in day.attempts)
+    assert max(day.calls.values()) <= 5 * 2 * 12  # five places, of which each may begin and end within a tick
+    failing = [title for _, title in day.told if title.endswith("is failing")]
+    assert failing
+    assert len(failing) == len(set(failing)), "one message a thing"
+    hours = [(at - day.start).total_seconds() / 3600 for at, _ in day.told]
+    assert not any(OUTAGES.hook[0] <= at < OUTAGES.hook[1] for at in hours)
+    assert any(title.endswith("works again") for _, title in day.told)
+    assert picture(day).count("<svg") == 1
