@@ -113,6 +113,7 @@ ORDER BY o.slug COLLATE "C", r.name COLLATE "C"
 """  # noqa: S608 - constants of ours
 
 # A due source may wait this long for a free slot before it is called due.
+_LOOK_AT_DAEMON = "See whether the daemon runs (Deployment, Daemons in the UI)."
 _PATIENCE = timedelta(minutes=15)
 
 
@@ -204,7 +205,7 @@ def _table_states(
     if late is not None and not (row["running"] and row["loaded_at"] is None):
         never = row["fresh_as_of"] is None
         said = overdue(row["added_at"] if never else row["fresh_as_of"], late, never_loaded=never)
-        yield State.LATE, f"{said} {reason(row, now)}", f"Run datasense sync {source}, or see datasense doctor."
+        yield State.LATE, f"{said} {reason(row, now)}", f"Run datasense sync {source}. {_LOOK_AT_DAEMON}"
     yield from _waiting_states(row, now)
     if row["loaded_at"] is None:
         yield (
@@ -214,7 +215,7 @@ def _table_states(
         )
     if row["next_due_at"] is not None and now - row["next_due_at"] > _PATIENCE and not row["running"]:
         since = _minutes(now - row["next_due_at"])
-        yield State.DUE, f"It has been due for {since}.", "See whether the daemon runs: datasense doctor."
+        yield State.DUE, f"It has been due for {since}.", _LOOK_AT_DAEMON
     if row["manual"]:
         yield State.MANUAL, "It is loaded only by hand.", ""
     yield State.FRESH, "", ""
