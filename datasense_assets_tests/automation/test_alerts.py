@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from datasense_assets.automation.alerts.delivery import Delivered, deliver, wait_after
 from datasense_assets.automation.alerts.planning import Planned, plan
@@ -217,6 +217,9 @@ def test_a_credential_is_told_of_two_weeks_ahead_when_it_has_ended_and_when_it_i
     world.run("UPDATE datasense.credentials SET updated_at = now()")
     with pytest.raises(IntegrityError, match="is_secret"):
         world.run("""UPDATE datasense.credentials SET reference = '{"env": "T", "expires": "soon"}'""")
+    # one row with a day that no calendar has must not keep everybody's alerts from being found
+    with pytest.raises(DataError, match="2031-02-30"):
+        world.run("""UPDATE datasense.credentials SET reference = '{"env": "T", "expires": "2031-02-30"}'""")
 
 
 def test_a_hook_that_is_down_is_tried_again_and_nothing_is_lost(world: World, hook: Hook) -> None:

@@ -24,7 +24,11 @@ _STATEMENTS = (
         ELSE (SELECT count(*) = 1 AND bool_and(key IN ('env', 'file', 'encrypted')
                      AND jsonb_typeof(value) = 'string' AND value #>> '{}' <> '')
               FROM jsonb_each(reference - 'expires'))
-             AND coalesce(reference ->> 'expires' ~ '^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$', true) END
+             AND CASE WHEN NOT reference ? 'expires' THEN true
+                      WHEN coalesce(reference ->> 'expires', '') !~ '^[0-9]{4}-[0-9]{2}-[0-9]{2}$' THEN false
+                      -- fails on a day that no calendar has
+                      ELSE make_date(left(reference ->> 'expires', 4)::int, substr(reference ->> 'expires', 6, 2)::int,
+                                     right(reference ->> 'expires', 2)::int) IS NOT NULL END END
     $$
     """,
     "ALTER TABLE datasense.recipe_status ADD COLUMN outdated_since timestamptz",
