@@ -10,15 +10,10 @@ import hashlib
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from datasense_assets.catalog.freshness import INTERVALS
 from datasense_assets.catalog.models import Cron, Schedule
 
 _CRON = {"15min": "*/15 * * * *", "hourly": "0 * * * *", "daily": "0 3 * * *", "weekly": "0 3 * * 1"}
-_INTERVAL = {
-    "15min": timedelta(minutes=15),
-    "hourly": timedelta(hours=1),
-    "daily": timedelta(days=1),
-    "weekly": timedelta(weeks=1),
-}
 
 
 def cron_of(schedule: Schedule) -> str | None:
@@ -33,7 +28,7 @@ def jitter(source_id: int, schedule: Schedule, limit: timedelta) -> timedelta:
 
     At most `limit`. A cron schedule gets none: who writes a time of day means it.
     """
-    interval = None if isinstance(schedule, Cron) else _INTERVAL.get(schedule)
+    interval = None if isinstance(schedule, Cron) else INTERVALS.get(schedule)
     if interval is None:
         return timedelta(0)
     spread = min(interval / 10, limit)

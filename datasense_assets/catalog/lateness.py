@@ -5,13 +5,14 @@ Whatever waits for something that is told otherwise (a failing input, a check th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, RowMapping, text
 
-from datasense_assets.catalog.freshness import duration_text
+from datasense_assets.catalog.freshness import INTERVALS, duration_text
 from datasense_assets.catalog.promises import promise_of, read_promises
 from datasense_assets.catalog.state.stale import INPUTS
 
@@ -27,6 +28,7 @@ class Late:
     what: str
 
 
+_NAMED = {name: int(promise.total_seconds()) for name in INTERVALS if (promise := promise_of(name, None)) is not None}
 # A named schedule's promise is known to the database, so that what is fresh never leaves it. A first load that goes
 # on may take long.
 _SOURCES = """
@@ -44,8 +46,7 @@ WHERE st.failures_in_a_row = 0 AND (s.schedule <> '"manual"' OR s.fresh_within_s
                   AND (q.source_id IS NULL OR q.source_id = s.id))
 GROUP BY o.id, s.id, st.source_id, l.source_id
 HAVING min(coalesce(ts.fresh_as_of, t.created_at)) < :now - make_interval(secs => coalesce(s.fresh_within_seconds,
-           CASE s.schedule #>> '{}' WHEN '15min' THEN 1800 WHEN 'hourly' THEN 7200 WHEN 'daily' THEN 172800
-                                    WHEN 'weekly' THEN 1209600 ELSE 60 END))
+           (CAST(:promised AS jsonb) ->> (s.schedule #>> '{}'))::int, 60))
    AND NOT (bool_or(ts.fresh_as_of IS NULL) AND coalesce(l.expires_at > :now, false))
 ORDER BY fresh_as_of
 """
@@ -88,7 +89,8 @@ def reason(row: RowMapping, now: datetime) -> str:
 
 def late_sources(connection: Connection, now: datetime) -> Iterator[Late]:
     """Sources with a table that is older than promised, the oldest first."""
-    for row in connection.execute(text(_SOURCES), {"now": now}).mappings():
+    binds = {"now": now, "promised": json.dumps(_NAMED)}
+    for row in connection.execute(text(_SOURCES), binds).mappings():
         promise = promise_of(row["schedule"], row["fresh_within_seconds"])
         if promise is not None and now - row["fresh_as_of"] > promise:
             said = overdue(row["fresh_as_of"], promise, never_loaded=row["never_loaded"])

@@ -112,8 +112,8 @@ WHERE CAST(:org AS text) IS NULL OR o.slug = :org
 ORDER BY o.slug COLLATE "C", r.name COLLATE "C"
 """  # noqa: S608 - constants of ours
 
-# A due source may wait this long for a free slot before it is called due.
 _LOOK_AT_DAEMON = "See whether the daemon runs (Deployment, Daemons in the UI)."
+# A due source may wait this long for a free slot before it is called due.
 _PATIENCE = timedelta(minutes=15)
 
 

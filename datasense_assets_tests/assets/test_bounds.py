@@ -14,24 +14,15 @@ from datasense_assets.catalog.export import export_organization
 from datasense_assets.running import tags as t
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
-from datasense_assets_tests.assets.conftest import TOKEN, Yard
-from datasense_assets_tests.assets.test_putting_off import run_as_queued, status, words
+from datasense_assets_tests.assets.conftest import Yard
+from datasense_assets_tests.assets.test_putting_off import run_as_queued, status, visits_of, words
 
 PATH = "clean_water/forms"
 
 
 @pytest.fixture
 def forms(yard: Yard, kobo: Any) -> dict[str, Any]:
-    form = kobo.site.accounts[TOKEN][0]
-    source = {
-        "slug": "forms",
-        "connector": "kobo",
-        "config": {"base_url": kobo.url},
-        "credentials": {"token": {"env": "CLEAN_WATER_KOBO_TOKEN"}},
-        "tables": [{"slug": "visits", "resource": form.uid}],
-        "partitions": {"start": "2026-01-01"},
-        "max_minutes": 1,
-    }
+    source = visits_of(kobo, max_minutes=1)
     yard.apply(source)
     return source
 

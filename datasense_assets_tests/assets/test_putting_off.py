@@ -24,18 +24,22 @@ from examples import kobo_faults
 PATH = "clean_water/forms"
 
 
-@pytest.fixture
-def forms(yard: Yard, kobo: Any) -> dict[str, Any]:
-    form = kobo.site.accounts[TOKEN][0]
-    source = {
+def visits_of(kobo: Any, **more: Any) -> dict[str, Any]:
+    """A source of one form, as a manifest has it."""
+    return {
         "slug": "forms",
         "connector": "kobo",
         "config": {"base_url": kobo.url},
         "credentials": {"token": {"env": "CLEAN_WATER_KOBO_TOKEN"}},
-        "tables": [{"slug": "visits", "resource": form.uid}],
-        "schedule": "daily",
+        "tables": [{"slug": "visits", "resource": kobo.site.accounts[TOKEN][0].uid}],
         "partitions": {"start": "2026-01-01"},
+        **more,
     }
+
+
+@pytest.fixture
+def forms(yard: Yard, kobo: Any) -> dict[str, Any]:
+    source = visits_of(kobo, schedule="daily")
     yard.apply(source)
     return source
 
