@@ -214,6 +214,14 @@ def test_ordinary_large_formulas_compile() -> None:
     parse_formula("round((i * 3 + n ^ 2) / nullif(household, 0) * 100, 1)".replace("household", "i")).compile(COLUMNS)
 
 
+def test_a_power_that_is_written_as_a_whole_number_costs_no_logarithm_a_row() -> None:
+    def of(formula: str) -> str:
+        return str(ibis.to_sql(parse_formula(formula).compile(COLUMNS), dialect="postgres"))
+
+    assert "LN(" not in of("n ^ 2")
+    assert "LN(" in of("n ^ i")
+
+
 # -- arithmetic against a reference evaluator -------------------------------------------------------------------------
 
 Tree = Any

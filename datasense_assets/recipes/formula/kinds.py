@@ -131,13 +131,18 @@ def whole(value: ir.Value) -> ir.Value:
 
 
 def constant_of(value: ir.Value) -> float | None:
-    """The number that the value is where it is written in the formula, else None."""
-    operation = value.op()
-    if isinstance(operation, ops.Cast):
+    """The number that the value is where it is written in the formula, else None.
+
+    A whole number that is used as a number is a literal in two casts.
+    """
+    operation, whole_numbers = value.op(), False
+    while isinstance(operation, ops.Cast):
+        whole_numbers = whole_numbers or operation.to.is_integer()
         operation = operation.arg
     if isinstance(operation, ops.Literal) and isinstance(operation.value, int | float | str):
         with contextlib.suppress(ValueError):
-            return float(operation.value)
+            number = float(operation.value)
+            return number if number.is_integer() or not whole_numbers else None
     return None
 
 
