@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import dagster as dg
-
 from datasense_assets.assets.reading_mode import Mode, Reading
 from datasense_assets.catalog.models import Source
 from datasense_assets.connectors import has_history, max_minutes_of
@@ -33,12 +31,10 @@ class TimeLimit:
     ends_at: float
 
     @classmethod
-    def of_run(cls, context: dg.AssetExecutionContext, source: Source) -> TimeLimit:
-        """Counted from the start of the run, its retries and their waits included."""
+    def of_run(cls, started_at: float, source: Source) -> TimeLimit:
+        """Counted from the start of the run (seconds of the epoch), its retries and their waits included."""
         minutes = source.max_minutes or max_minutes_of(source.connector)
-        record = context.instance.get_run_record_by_id(context.run.run_id)
-        started = record.start_time if record is not None and record.start_time is not None else time.time()
-        return cls(minutes, started + minutes * 60)
+        return cls(minutes, started_at + minutes * 60)
 
     def check(self) -> None:
         """Raise TookTooLong where the time is over."""

@@ -15,6 +15,7 @@ from datasense_assets.connectors.errors import SourceError
 from datasense_assets.running import tags as t
 from datasense_assets.running.failures import BadRecipe, as_dagster, as_source_error
 from datasense_assets.running.graph_index import recipe_key
+from datasense_assets.running.metering import Meter
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 
@@ -44,11 +45,13 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
         read_last_build,
         record_build,
         record_build_failure,
+        record_cost,
         record_lineage,
     )
     from datasense_assets.recipes.checking.recipe_tables import ChecksFailed, RecipeFacts, record_recipe_checks
     from datasense_assets.recipes.versions import COMPILER_VERSION
 
+    meter = Meter.of_run(context, "recipe", row.name)
     catalog = catalog_engine()
     asset = dg.AssetKey(list(recipe_key(org.slug, row.name)))
     try:
@@ -59,9 +62,10 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
         report, tables, lineage = _build(org, row, versions, last, facts, force=t.FULL in context.run.tags)
     except Exception as error:
         failure = _as_failure(row, error)
-        if failure is None:
-            raise
         with catalog.begin() as connection:
+            record_cost(connection, org.id, meter.total(succeeded=False))
+            if failure is None:
+                raise
             record_build_failure(
                 connection,
                 row.id,
@@ -95,11 +99,14 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
         )
         record_lineage(connection, row.id, lineage)
         record_recipe_checks(connection, row, facts.outcome, run_id=context.run.run_id, rows=report.rows)
+        meter.rows_written = report.rows
+        metadata = build_metadata(org, report, tables) | meter.lap()
+        record_cost(connection, org.id, meter.total(succeeded=True))
     outcome = _outcome(report, last, changed=changed)
     context.log.info(f"{org_schema(org.slug)}.{report.table}: {report.rows} rows, {outcome}")
     yield dg.MaterializeResult(
         asset_key=asset,
-        metadata=build_metadata(org, report, tables) | {"build": outcome},
+        metadata=metadata | {"build": outcome},
         data_version=dg.DataVersion(report.content_hash),
         check_results=check_results(asset, facts.outcome, context.selected_asset_check_keys),
     )

@@ -21,6 +21,7 @@ from datasense_assets.connectors.errors import SourceError, Throttled
 from datasense_assets.running import tags as t
 from datasense_assets.running.failures import LEASE_RETRY, as_dagster, as_source_error
 from datasense_assets.running.graph_index import table_key
+from datasense_assets.running.metering import Meter
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.running.partitions import source_partitions
 from datasense_assets.settings import get_settings
@@ -43,17 +44,18 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
         dagster.Failure: a person must mend something; the message says what.
     """
     reading = _reading(context, org, source)
-    time_limit = TimeLimit.of_run(context, source)
+    meter = Meter.of_run(context, "source", source.slug)
+    time_limit = TimeLimit.of_run(meter.started_at, source)
     started = datetime.now(UTC)
     failures: list[tuple[str, SourceError]] = []
     with _lease(context, source) as lease:
         context.log.info(f"{org.slug}/{source.slug}: {reading.mode} load, partitions {reading.first} to {reading.last}")
         try:
-            yield from _load_tables(context, org, source, reading, lease.fence, failures, time_limit)
+            yield from _load_tables(context, org, source, reading, lease.fence, failures, time_limit, meter)
         except Exception as error:
-            _record(context, source, reading, started, [DefectInLoad(type(error).__name__)])
+            _record(context, source, reading, started, [DefectInLoad(type(error).__name__)], meter, org.id)
             raise
-        _record(context, source, reading, started, [error for _, error in failures])
+        _record(context, source, reading, started, [error for _, error in failures], meter, org.id)
     if failures:
         attempt = context.op_execution_context.retry_number
         until = put_off_source(context, source, failures, reading)
@@ -79,25 +81,29 @@ def _record(
     reading: Reading,
     started: datetime,
     failures: list[SourceError],
+    meter: Meter,
+    org_id: int,
 ) -> None:
-    """Write into the catalog how the run over the source ended; a backfill says nothing of how fresh a source is.
+    """Write into the catalog how the run over the source ended, and what it cost; a backfill says nothing of how
+    fresh a source is.
 
     One form that is gone must not stop the others: only where no table at all was loaded is a failure permanent.
     """
     from datasense_assets.catalog.state import (
         FailureRecord,
+        record_cost,
         record_reread,
         record_source_result,
         tables_loaded_by,
     )
 
-    if t.REREAD in context.run.tags and not failures:
-        with catalog_engine().begin() as connection:
-            record_reread(connection, source.id)
-    if reading.mode in (Mode.BACKFILL, Mode.REREAD):
-        return
     run_id, record = context.run.run_id, None
     with catalog_engine().begin() as connection:
+        record_cost(connection, org_id, meter.total(succeeded=not failures))
+        if t.REREAD in context.run.tags and not failures:
+            record_reread(connection, source.id)
+        if reading.mode in (Mode.BACKFILL, Mode.REREAD):
+            return
         first = failures[0] if failures else None
         if first is not None:
             hopeless = all(failure.permanent for failure in failures)
@@ -114,17 +120,21 @@ def discover_source(context: dg.AssetExecutionContext, org: Organization, source
         dagster.RetryRequested: the source did not answer, and may later.
         dagster.Failure: a person must mend something; the message says what.
     """
-    from datasense_assets.catalog.state import set_next_due
+    from datasense_assets.catalog.state import record_cost, set_next_due
     from datasense_assets.ingest.discovery import discover_tables
     from datasense_assets.ingest.opening import open_source
 
+    meter = Meter.of_run(context, "source", source.slug)
     try:
         with ExitStack() as stack:
             with catalog_engine().connect() as connection:
                 connector = open_source(connection, org, source, get_settings())
             stack.callback(connector.close)
+            meter.stats = connector.stats
             found = discover_tables(catalog_engine(), org, source, connector)
     except Exception as error:
+        with catalog_engine().begin() as connection:
+            record_cost(connection, org.id, meter.total(succeeded=False))
         failure = as_source_error(error)
         if failure is None:
             raise
@@ -132,8 +142,9 @@ def discover_source(context: dg.AssetExecutionContext, org: Organization, source
         failures = [(source.slug, failure)]
         until = put_off_source(context, source, failures)
         raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags, put_off_until=until) from error
-    if found and source.schedule != "manual":
-        with catalog_engine().begin() as connection:
+    with catalog_engine().begin() as connection:
+        record_cost(connection, org.id, meter.total(succeeded=True))
+        if found and source.schedule != "manual":
             set_next_due(connection, source.id, datetime.now(UTC))
     names = "\n".join(f"- `{identifier(table.slug)}` {table.title or ''}" for table in found)
     yield dg.MaterializeResult(metadata={"tables": len(found), "found": dg.MetadataValue.md(names or "none")})
@@ -183,6 +194,7 @@ def _load_tables(
     fence: int,
     failures: list[tuple[str, SourceError]],
     time_limit: TimeLimit,
+    meter: Meter,
 ) -> Iterator[Any]:
     """Load one top table after the other, each with its repeat groups; failures are collected and not raised."""
     from datasense_assets.ingest.load import open_sync
@@ -212,6 +224,7 @@ def _load_tables(
             with catalog_engine().connect() as connection:
                 connector: Connector = open_source(connection, org, source, settings)
             stack.callback(connector.close)
+            meter.stats = connector.stats
             target = prepare_organization(catalog_engine(), settings, org)
             sync: Sync = stack.enter_context(
                 open_sync(
@@ -237,7 +250,8 @@ def _load_tables(
             except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
                 _collect(failures, table.slug, error)
                 continue
-            yield from _events(context, org, source, reading, reports, target, failures)
+            meter.add(reports)
+            yield from _events(context, org, source, reading, reports, target, failures, meter)
 
 
 def _collect(failures: list[tuple[str, SourceError]], table: str, error: Exception) -> None:
@@ -333,6 +347,7 @@ def _events(
     reports: list[TableReport],
     target: WarehouseTarget,
     failures: list[tuple[str, SourceError]],
+    meter: Meter,
 ) -> Iterator[Any]:
     """A materialization for each table; those outside the selection, and partitions outside the run, are marked."""
     asked = set(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else set()
@@ -345,6 +360,7 @@ def _events(
             checked = check_results(key, outcome, context.selected_asset_check_keys)
         except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
             _collect(failures, f"{report.slug} (checks)", error)
+        metadata |= meter.lap()
         context.log.info(f"{report.warehouse_table}: {report.rows_loaded} rows loaded, {report.row_count} in the table")
         filled = _filled(org, source, reading, report)
         missed = sorted(filled - asked if key in context.selected_asset_keys else filled)

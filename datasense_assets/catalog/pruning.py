@@ -9,6 +9,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from datasense_assets.catalog.state.costs import fold_costs
+
 REQUESTS_KEPT = timedelta(days=30)
 CHANGES_KEPT = timedelta(days=180)
 QUOTAS_KEPT = timedelta(days=30)
@@ -31,7 +33,8 @@ _STATEMENTS = {
 
 def prune_catalog(connection: Connection, now: datetime) -> dict[str, int]:
     """Delete what is older than it is kept for; how many rows of each kind. Commits nothing itself."""
-    return {
+    done = {
         kind: connection.execute(text(statement), {"before": now - kept, "now": now}).rowcount
         for kind, (statement, kept) in _STATEMENTS.items()
     }
+    return {**done, "costs put together by days": fold_costs(connection, now)}

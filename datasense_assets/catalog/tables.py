@@ -7,6 +7,7 @@ Constraints and triggers are in the migrations alone.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -435,4 +436,48 @@ quota_state = Table(
     _text("held_by"),
     _time("held_until"),
     _time("used_at"),
+)
+
+# Sums of both tables of costs; peak_memory_bytes is the highest.
+COST_SUMS = (
+    "cpu_seconds",
+    "wall_seconds",
+    "peak_memory_bytes",
+    "rows_read",
+    "rows_written",
+    "bytes_read",
+    "api_calls",
+    "queued_seconds",
+    "throttled_seconds",
+)
+
+
+def _cost_sums() -> list[Column[Any]]:
+    return [Column(name, Double if name.endswith("_seconds") else BigInteger) for name in COST_SUMS]
+
+
+run_costs = Table(
+    "run_costs",
+    metadata,
+    _id(),
+    _number("org_id"),
+    _text("kind"),
+    _text("name"),
+    _text("run_id"),
+    Column("attempt", Integer),
+    Column("succeeded", Boolean),
+    _time("ended_at"),
+    *_cost_sums(),
+)
+
+daily_costs = Table(
+    "daily_costs",
+    metadata,
+    Column("org_id", BigInteger, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    _number("runs"),
+    _number("failures"),
+    *_cost_sums(),
 )

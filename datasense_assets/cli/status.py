@@ -12,6 +12,7 @@ import typer
 
 from datasense_assets.catalog.freshness import duration_text
 from datasense_assets.cli.address import open_catalog, read_organization
+from datasense_assets.cli.costs import show_costs
 from datasense_assets.cli.output import JsonFlag, ago, print_json, print_table, say
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ def status(
     failing: Annotated[
         bool, typer.Option("--failing", help="Only what fails now, the oldest first, with what to do.")
     ] = False,
+    costs: Annotated[
+        bool,
+        typer.Option("--costs", help="What runs have cost instead: an organisation a line, or each of ORG's sources."),
+    ] = False,
+    days: Annotated[int, typer.Option(min=1, max=400, help="With --costs: of how many days.")] = 7,
     as_json: JsonFlag = False,
 ) -> None:
     """Show how everything stands: fresh, late, failing, breaking checks, paused, queued; why, and what to do."""
@@ -30,6 +36,9 @@ def status(
 
     with open_catalog() as catalog, catalog.connect() as connection:
         slug = read_organization(connection, org).slug if org is not None else None
+        if costs:
+            show_costs(connection, slug, days, as_json=as_json)
+            return
         rows = organization_status(connection, slug)
     if failing:
         rows = failing_rows(rows)

@@ -17,6 +17,7 @@ from types import FrameType
 import dagster as dg
 
 from datasense_assets.catalog.snapshot import SnapshotScope
+from datasense_assets.running import metering
 from datasense_assets.running.tags import Selected, selected
 
 _explicit: ContextVar[SnapshotScope | None] = ContextVar("datasense_scope", default=None)
@@ -26,6 +27,7 @@ _RUN_ID = re.compile(r'"run_id":\s*"([0-9a-f-]{36})"')
 @contextmanager
 def scoped_to(scope: SnapshotScope) -> Iterator[None]:
     """Build only `scope` while the context lasts: for tests, the CLI and warm workers."""
+    metering.begin()
     token = _explicit.set(scope)
     try:
         yield
@@ -39,7 +41,10 @@ def current_scope() -> SnapshotScope | None:
     if explicit is not None:
         return explicit
     run = _run_of_arguments() or _run_being_loaded(sys._getframe())
-    return None if run is None else scope_of(selected(touched_paths(run)))
+    if run is None:
+        return None
+    metering.begin_with_process()
+    return scope_of(selected(touched_paths(run)))
 
 
 def touched_paths(run: dg.DagsterRun) -> set[tuple[str, ...]]:

@@ -27,3 +27,16 @@ def test_status_can_be_of_what_fails_alone(datasense: CommandLine) -> None:
     assert (row["state"], row["late"], row["fresh_within"]) == ("failing", False, None)
     assert row["since"]
     assert row["what_to_do"]
+
+
+def test_status_says_what_runs_have_cost(datasense: CommandLine) -> None:
+    datasense("apply", datasense.manifest())
+    assert "Nothing has run" in datasense("status", "--costs").words
+    datasense("sync", datasense.org, "--local")
+    said = datasense("status", datasense.org, "--costs", "--json").document
+    (row,) = said["rows"]
+    assert (row["kind"], row["name"], row["failures"], row["rows_written"]) == ("source", "places", 0, 3)
+    assert 0 < row["cpu_seconds"] == said["total"]["cpu_seconds"]
+    (org,) = datasense("status", "--costs", "--json").document["rows"]
+    assert (org["org"], org["name"], org["runs"]) == (datasense.org, None, row["runs"])
+    assert f"{datasense.org}/places" in datasense("status", datasense.org, "--costs").out

@@ -3,7 +3,7 @@
 `loads`: cursors and results of loads. `breaker`: sources that only a person can mend. `discovery`: tables and columns
 as found. `builds`: recipes as built. `stale`: recipes to build. `due`: when a source is next. `rereads`: the same for
 what is read again by night. `requests`: runs that people ask for, and pauses. `lineage`: which columns recipes are made
-of, and what a change of a table would break.
+of, and what a change of a table would break. `costs`: what runs have used.
 """
 
 from datasense_assets.catalog.state.builds import (
@@ -17,6 +17,7 @@ from datasense_assets.catalog.state.builds import (
     record_build,
     record_build_failure,
 )
+from datasense_assets.catalog.state.costs import Cost, RunCost, fold_costs, read_costs, record_cost
 from datasense_assets.catalog.state.discovery import (
     AffectedRecipe,
     DiscoveredTable,
@@ -98,6 +99,7 @@ __all__ = [
     "AskedRun",
     "BuildRecord",
     "CatalogRevision",
+    "Cost",
     "CursorRow",
     "DiscoveredTable",
     "DueReread",
@@ -109,6 +111,7 @@ __all__ = [
     "LastBuild",
     "ReplanSource",
     "RequestResult",
+    "RunCost",
     "RunLimit",
     "SchemaChange",
     "StaleRecipe",
@@ -120,6 +123,7 @@ __all__ = [
     "count_due",
     "due_rereads",
     "due_sources",
+    "fold_costs",
     "forget_build",
     "impact_of_deleting",
     "impact_of_schema_changes",
@@ -133,6 +137,7 @@ __all__ = [
     "parts_of",
     "pause",
     "put_off",
+    "read_costs",
     "read_cursor",
     "read_input_versions",
     "read_last_build",
@@ -144,6 +149,7 @@ __all__ = [
     "read_tables",
     "record_build",
     "record_build_failure",
+    "record_cost",
     "record_discovery",
     "record_lineage",
     "record_load",
