@@ -56,6 +56,8 @@ setup(
         "ijson>=3.3",
         # alerts by email, Slack, Telegram, Teams and a hundred more, each as one URL
         "apprise>=1.9",
+        # metrics in Prometheus' format
+        "prometheus-client>=0.22",
         # command line
         "typer>=0.15",
         "rich>=13",

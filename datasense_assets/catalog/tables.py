@@ -436,6 +436,11 @@ quota_state = Table(
     _text("held_by"),
     _time("held_until"),
     _time("used_at"),
+    _number("calls"),
+    _number("refused"),
+    Column("waited_seconds", Double),
+    Column("allowed_calls", Integer),
+    Column("allowed_seconds", Double),
 )
 
 # Sums of both tables of costs; peak_memory_bytes is the highest.

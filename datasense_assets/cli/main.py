@@ -23,6 +23,7 @@ from datasense_assets.cli import (
     limits,
     lineage,
     listing,
+    metrics,
     pausing,
     preview,
     recipes,
@@ -131,6 +132,7 @@ app.command(rich_help_panel=_RUNNING)(pausing.resume)
 app.add_typer(alerting.app, name="alerts", rich_help_panel=_PLATFORM)
 app.add_typer(housekeeping.app, name="housekeeping", rich_help_panel=_PLATFORM)
 app.add_typer(limits.app, name="limits", rich_help_panel=_PLATFORM)
+app.command(rich_help_panel=_PLATFORM)(metrics.metrics)
 app.add_typer(importing.app, name="import", rich_help_panel=_RECIPES)
 app.add_typer(database.app, name="db", rich_help_panel=_PLATFORM)
 

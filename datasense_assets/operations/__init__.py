@@ -1,1 +1,1 @@
-"""Looking at the platform as a whole: metrics, doctor, capacity. Reads only; a room below it never needs it."""
+"""What operators look at and do: metrics and health, the doctor, keys, backups, the life of an organisation."""
