@@ -14,7 +14,7 @@ from datasense_assets.assets.bounds import TimeLimit, refuse_heavy_without_room
 from datasense_assets.assets.checks import check_loaded_table, check_results, refuse_broken
 from datasense_assets.assets.marking import mark_filled
 from datasense_assets.assets.metadata import load_metadata
-from datasense_assets.assets.putting_off import put_off_source
+from datasense_assets.assets.putting_off import come_back_to_silent, put_off_source
 from datasense_assets.assets.reading_mode import Mode, PastOfSnapshot, Reading, choose_reading
 from datasense_assets.catalog.models import Organization, Source, SourceTable, identifier
 from datasense_assets.connectors.errors import SourceError, Throttled
@@ -59,6 +59,9 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
     if failures:
         attempt = context.op_execution_context.retry_number
         until = put_off_source(context, source, failures, reading)
+        if until is None:
+            took = (datetime.now(UTC) - started).total_seconds()
+            until = come_back_to_silent(context, source, failures, reading, took)
         raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags, put_off_until=until) from failures[0][1]
     wanted = _wanted_resources(context, org, source)
     refuse_broken(table for table in source.tables if table.resource in wanted)

@@ -11,7 +11,7 @@ import dagster as dg
 from datasense_assets.assets.reading_mode import Mode, Reading
 from datasense_assets.catalog.models import Source
 from datasense_assets.running import tags as t
-from datasense_assets.running.failures import too_long_to_wait
+from datasense_assets.running.failures import TookTooLong, too_long_to_wait, wait_of_failing
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 
@@ -64,3 +64,46 @@ def put_off_source(
                 requested_by=f"run {context.run.run_id}, put off",
             )
     return until
+
+
+# A try that took so long waited for a server that is silent; a second one would hold the place for as long again.
+SLOW_SECONDS = 30.0
+
+
+def come_back_to_silent(
+    context: dg.AssetExecutionContext,
+    source: Source,
+    failures: Sequence[tuple[str, SourceError]],
+    reading: Reading,
+    seconds: float,
+) -> datetime | None:
+    """Have a scheduled source whose server kept silent asked for again soon, instead of trying it again in its place.
+
+    It comes among the failing ones, of which few run at once; the wait doubles, and the schedule may come earlier.
+
+    Args:
+        context: of the run.
+        source: what was loaded.
+        failures: (table, error) of what could not be loaded; they have been recorded.
+        reading: how it was read.
+        seconds: how long this try took.
+
+    Returns:
+        The moment; None where the failure came quickly, may not pass, or somebody else than the schedule asked.
+
+    """
+    from sqlalchemy import select
+
+    from datasense_assets.catalog.state import come_again
+    from datasense_assets.catalog.tables import source_status
+
+    scheduled = context.run.tags.get(t.LANE) == t.Lane.SCHEDULED and reading.mode is Mode.LIVE
+    if not scheduled or t.ONCE in context.run.tags or seconds < SLOW_SECONDS:
+        return None
+    if any(error.permanent or isinstance(error, TookTooLong) for _, error in failures):
+        return None
+    with catalog_engine().begin() as connection:
+        query = select(source_status.c.failures_in_a_row).where(source_status.c.source_id == source.id)
+        again = datetime.now(UTC) + timedelta(seconds=wait_of_failing(connection.execute(query).scalar_one()))
+        come_again(connection, source.id, again)
+    return again

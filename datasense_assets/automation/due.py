@@ -195,6 +195,8 @@ class _Tick:
                 continue
             partition_tags = {} if is_placeholder(entry) else live_tags(entry, row.last_success_at, self.now)
             asked = {t.LANE: t.Lane.SCHEDULED.value, t.LIVE: "true"}
+            if row.failures_in_a_row:
+                asked[t.FAILING] = "true"
             request = run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags=partition_tags)
             if not room.has_place(request.tags):
                 continue
@@ -217,6 +219,7 @@ class _Tick:
             self.shard,
             full_orgs=room.full_orgs(),
             held_back=held_back,
+            no_failing=room.is_full_of_failing,
         )
 
     def _has_run(self, run_key: str) -> bool:

@@ -106,6 +106,11 @@ def wait_before_retry(retry_number: int, asked: float | None) -> float:
     return min(_LONGEST_WAIT, wait) * random.uniform(1.0, 1.25)  # noqa: S311 (jitter, not a secret)
 
 
+def wait_of_failing(times: int) -> float:
+    """Seconds until a source that failed so many times in a row is asked for again: 2 minutes, doubling, 4 hours."""
+    return min(120.0 * float(1 << min(max(0, times - 1), 12)), 4 * 3600.0)
+
+
 def too_long_to_wait(failures: Sequence[tuple[str, SourceError]], longest: float) -> float | None:
     """Seconds after which to come again, where that is longer than a run may hold its slot for; None where it is not.
 

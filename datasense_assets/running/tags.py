@@ -32,6 +32,8 @@ LIVE = "datasense/live"
 # What may have changed since that moment (ISO) is read again; `all` beside `datasense/full`. Asked for by night.
 REREAD = "datasense/reread"
 REREAD_ALL = "all"
+# Of a scheduled run whose source failed the last time: few of them run at once, so that servers that hang leave places.
+FAILING = "datasense/failing"
 # Of a run that tries another one again: the first of them.
 ROOT_RUN = "dagster/root_run_id"
 PRIORITY = "dagster/priority"

@@ -10,14 +10,17 @@ import pytest
 from sqlalchemy import text
 
 from datasense_assets import definitions
+from datasense_assets.assets import putting_off
 from datasense_assets.automation.requests import request_for
 from datasense_assets.catalog.snapshot import read_snapshot
 from datasense_assets.catalog.state import due_sources, open_requests
 from datasense_assets.catalog.status import State, organization_status
+from datasense_assets.connectors import http
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.running.scope import scope_of, scoped_to
+from datasense_assets.settings import get_settings
 from datasense_assets_tests.assets.conftest import TOKEN, Yard
 from examples import kobo_faults
 
@@ -128,3 +131,34 @@ def test_a_local_sync_says_when_to_come_again_and_leaves_it_to_the_person(
     assert "put off until" in done.failures[0]
     assert status(yard)["next_due_at"] is None
     assert yard.rows("SELECT count(*) FROM datasense.sync_requests") == [(0,)]
+
+
+def test_a_server_that_keeps_silent_holds_no_place_for_a_second_try(
+    yard: Yard, kobo: Any, forms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "ATTEMPTS", 1)
+    monkeypatch.setattr(putting_off, "SLOW_SECONDS", 0.2)
+    monkeypatch.setenv("DATASENSE_HTTP_TIMEOUT", "0.3")
+    get_settings.cache_clear()
+    today = f"{datetime.now(UTC) + timedelta(hours=5, minutes=30):%Y-%m-%d}"
+    live = {t.LANE: "scheduled", t.LIVE: "true", t.RANGE_START: today, t.RANGE_END: today}
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    for times in (1, 2):
+        kobo.fail(kobo_faults.slow(1.0))
+        yard.execute("UPDATE datasense.source_status SET next_due_at = %s", tomorrow)
+        before = datetime.now(UTC)
+        result = run_as_queued(yard, **live)
+        assert not [event for event in result.all_events if event.is_step_up_for_retry]
+        assert "put off until" in words(result)
+        row = status(yard)
+        assert row["failures_in_a_row"] == times, "it is a failure all the same"
+        assert row["put_off_until"] is None
+        assert 120 * times <= (row["next_due_at"] - before).total_seconds() <= 120 * times + 60
+    soon = datetime.now(UTC) + timedelta(seconds=30)
+    kobo.fail(kobo_faults.slow(1.0))
+    yard.execute("UPDATE datasense.source_status SET next_due_at = %s", soon)
+    run_as_queued(yard, **live)
+    assert status(yard)["next_due_at"] == soon, "its schedule is earlier"
+    monkeypatch.delenv("DATASENSE_HTTP_TIMEOUT")
+    get_settings.cache_clear()
+    assert run_as_queued(yard, **live).success

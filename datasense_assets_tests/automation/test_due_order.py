@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import text
 
 from datasense_assets.automation.due import build_due_sensor
-from datasense_assets.automation.room import MOST_OF_HOST, MOST_OF_ORG, Room
+from datasense_assets.automation.room import MOST_FAILING, MOST_OF_HOST, MOST_OF_ORG, Room
 from datasense_assets.catalog.snapshot import read_snapshot
 from datasense_assets.catalog.state import due_sources, mark_slot_asked, pause, record_quotas
 from datasense_assets.running.graph_index import GraphIndex
@@ -162,3 +162,22 @@ def test_a_slot_whose_run_never_came_is_asked_for_again_after_a_minute(catalog: 
     with catalog.begin() as connection:
         connection.execute(text("UPDATE datasense.source_status SET last_requested_at = now() - interval '61 seconds'"))
     assert tick(catalog, instance)[0] == ["one.s_0"]
+
+
+def test_sources_that_failed_the_last_time_are_few_in_the_queue_and_marked(catalog: Any) -> None:
+    for number in range(30):
+        add(catalog, f"org-{number}", 1, late=600)
+    with catalog.begin() as connection:
+        connection.execute(text("UPDATE datasense.source_status SET failures_in_a_row = 1"))
+    add(catalog, "well", 2, late=1)
+    instance = dg.DagsterInstance.ephemeral()
+    with catalog.connect() as connection:
+        index = GraphIndex.of(read_snapshot(connection), "content")
+    requests = build_due_sensor(index, get_settings())(dg.build_sensor_context(instance=instance)).run_requests
+    marked = [request for request in requests if request.tags.get("datasense/failing") == "true"]
+    assert len(marked) == MOST_FAILING
+    assert {request.tags["datasense/org"] for request in requests if request not in marked} == {"well"}
+    with catalog.connect() as connection:
+        rows = due_sources(connection, NOW + timedelta(minutes=1), 100, no_failing=True)
+    assert [row.slug for row in rows if not row.slot_asked] == []
+    assert len([row for row in rows if row.slot_asked]) == MOST_FAILING + 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from datasense_assets.catalog.state import RunLimit, set_run_limit
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 from datasense_assets_tests.conftest import fresh_database
@@ -33,6 +34,10 @@ def kobo_source(slug: str, host: str, **more: Any) -> dict[str, Any]:
         "partitions": {"start": "2026-01-01"},
         **more,
     }
+
+
+def org(slug: str, *sources: dict[str, Any]) -> dict[str, Any]:
+    return {"organization": {"slug": slug, "name": slug}, "sources": list(sources)}
 
 
 def command(*words: str) -> None:
@@ -64,8 +69,9 @@ class Queue:
     def end(self, run_id: str, *, success: bool = True) -> None:
         end_run(self.instance, run_id, success=success)
 
-    def end_all(self) -> None:
-        """Nothing is queued or goes on when this returns."""
+    def clear(self) -> None:
+        """Nothing is queued or goes on when this returns, and the limits are those of dagster.yaml."""
+        self.platform.execute("DELETE FROM datasense.run_limits")
         for run in self.runs(WAITING):
             self.instance.report_run_canceled(run)
         for run in self.runs(GOING):
@@ -73,6 +79,12 @@ class Queue:
 
     def limits(self, *words: str) -> None:
         command("limits", *words)
+
+    def set_limits(self, limits: Mapping[tuple[str, str], int]) -> None:
+        """By (scope, name): as `datasense limits set` leaves it, without opening an instance each time."""
+        with catalog_engine().begin() as connection:
+            for (scope, name), at_once in limits.items():
+                set_run_limit(connection, RunLimit(scope, name, at_once), by="test")  # type: ignore[arg-type]
 
     def make_due(self, *slugs: str) -> None:
         self.platform.execute(
@@ -87,9 +99,6 @@ def running_queue(
     database_url: str,
     home: Path,
     manifests: Iterable[dict[str, Any]],
-    *,
-    simulate: bool = False,
-    change: Callable[[dict[str, Any]], None] = lambda _: None,
     **variables: str,
 ) -> Iterator[Queue]:
     """`dagster dev` over organisations given as manifests, with the settings of dagster.yaml but for the launcher."""
@@ -97,12 +106,10 @@ def running_queue(
     config["run_launcher"] = {
         "module": "datasense_assets_tests.queueing.launcher",
         "class": "HeldRuns",
-        "config": {"simulate": simulate},
+        "config": {},
     }
-    config["run_coordinator"]["config"]["dequeue_interval_seconds"] = 1
     # a held run has no worker whose health could be looked at
     config["run_monitoring"]["enabled"] = False
-    change(config)
     (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     platform = Platform(
         home=home,
@@ -132,7 +139,14 @@ def running_queue(
     get_settings.cache_clear()
 
 
-@pytest.fixture(scope="module")
-def queue_database(server_url: str) -> Iterator[str]:
-    with fresh_database(server_url, "queue") as url:
-        yield url
+@pytest.fixture(scope="package")
+def queue(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
+    """One platform for all tests of the queue."""
+    from datasense_assets_tests.queueing import test_isolation, test_limits
+
+    manifests = [*test_limits.manifests(), *test_isolation.manifests()]
+    with (
+        fresh_database(server_url, "queue") as url,
+        running_queue(url, tmp_path_factory.mktemp("home"), manifests) as found,
+    ):
+        yield found

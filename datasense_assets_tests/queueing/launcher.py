@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dagster import DagsterEvent, DagsterEventType, DagsterRun
+from dagster._core.events import JobFailureData, RunFailureReason
 from dagster._core.launcher import LaunchRunContext, RunLauncher
 from dagster._serdes import ConfigurableClass
 from sqlalchemy import text
@@ -22,18 +23,25 @@ from datasense_assets.running.owners import catalog_engine
 def end_run(instance: Any, run_id: str, *, success: bool = True) -> None:
     """What a worker says at the end of a run."""
     run = instance.get_run_by_id(run_id)
-    if success:
-        kind = DagsterEventType.RUN_SUCCESS.value
-        instance.report_dagster_event(DagsterEvent(kind, job_name=run.job_name), run_id=run_id)
-    else:
-        instance.report_run_failed(run)
+    # as of a step that failed: a run that failed otherwise is one that lost its worker, and is run again
+    data = None if success else JobFailureData(error=None, failure_reason=RunFailureReason.STEP_FAILURE)
+    kind = (DagsterEventType.RUN_SUCCESS if success else DagsterEventType.RUN_FAILURE).value
+    event = DagsterEvent(kind, job_name=run.job_name, event_specific_data=data)
+    instance.report_dagster_event(event, run_id=run_id)
+
+
+_OUTCOMES = {
+    "fine": None,
+    "fail": FailureRecord("unavailable", "The server is down.", "Wait.", permanent=False),
+    "throttled": FailureRecord("throttled", "Too many calls.", "Wait.", permanent=False),
+}
 
 
 class HeldRuns(RunLauncher, ConfigurableClass):
-    """`simulate: true` ends runs of sources called `fine-…`, `fail-…` and `throttled-…` as their worker would."""
+    """Ends runs of sources called `fine-…`, `fail-…` and `throttled-…` as their worker would; the others are held."""
 
-    def __init__(self, simulate: bool = False, inst_data: Any = None) -> None:
-        self._simulate, self._inst_data = simulate, inst_data
+    def __init__(self, inst_data: Any = None) -> None:
+        self._inst_data = inst_data
         super().__init__()
 
     @property
@@ -42,19 +50,17 @@ class HeldRuns(RunLauncher, ConfigurableClass):
 
     @classmethod
     def config_type(cls) -> Any:
-        from dagster import Field
-
-        return {"simulate": Field(bool, default_value=False)}
+        return {}
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Any) -> HeldRuns:
-        return cls(inst_data=inst_data, **config_value)
+        return cls(inst_data=inst_data)
 
     def launch_run(self, context: LaunchRunContext) -> None:
         run = context.dagster_run
         started = DagsterEvent(DagsterEventType.RUN_START.value, job_name=run.job_name)
         self._instance.report_dagster_event(started, run_id=run.run_id)
-        if self._simulate:
+        if run.tags[t.SOURCE].partition("_")[0] in _OUTCOMES:
             threading.Thread(target=_work, args=(self._instance, run), daemon=True).start()
 
     def terminate(self, run_id: str) -> bool:
@@ -65,8 +71,7 @@ class HeldRuns(RunLauncher, ConfigurableClass):
 def _work(instance: Any, run: DagsterRun) -> None:
     """The end of a simulated load: what the catalog and the run are told."""
     kind = run.tags[t.SOURCE].partition("_")[0]
-    if kind == "hang":
-        return
+    failure = _OUTCOMES[kind]
     with catalog_engine().begin() as connection:
         find = (
             "SELECT s.id FROM datasense.sources s JOIN datasense.organizations o ON o.id = s.org_id "
@@ -74,11 +79,6 @@ def _work(instance: Any, run: DagsterRun) -> None:
         )
         source_id = connection.execute(text(find), {"key": run.tags[t.SOURCE_KEY]}).scalar_one()
         now = datetime.now(UTC)
-        failure = {
-            "fine": None,
-            "fail": FailureRecord("unavailable", "The server is down.", "Wait.", permanent=False),
-            "throttled": FailureRecord("throttled", "Too many calls.", "Wait.", permanent=False),
-        }[kind]
         if kind == "throttled":
             put_off(connection, source_id, now + timedelta(hours=1), again=True)
         record_source_result(

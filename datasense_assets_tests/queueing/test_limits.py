@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from datasense_assets_tests.platform.running import until
-from datasense_assets_tests.queueing.conftest import GOING, WAITING, Queue, command, kobo_source, running_queue
+from datasense_assets_tests.queueing.conftest import GOING, WAITING, Queue, command, kobo_source, org
 
 pytestmark = [pytest.mark.xdist_group("queueing"), pytest.mark.timeout(300)]
 
-ASKERS = ("held", "due", "click", "fill", "asked")
-
-
-def org(slug: str, *sources: dict[str, Any]) -> dict[str, Any]:
-    return {"organization": {"slug": slug, "name": slug}, "sources": list(sources)}
+# Those who ask; of the group `source` all of them for the same one.
+DOORS = ("due", "click", "fill", "asked")
+# A group of sources for each limit, so that each is held back by that one alone; `free` only by the total.
+GROUPS = ("source", "org", "connector", "host", "free")
+HELD = GROUPS[:-1]
 
 
 def surveycto(slug: str, server: str) -> dict[str, Any]:
@@ -26,8 +26,8 @@ def surveycto(slug: str, server: str) -> dict[str, Any]:
 
 
 def manifests() -> list[dict[str, Any]]:
-    """A group of sources for each limit, so that each is held back by that one alone; 'free' by none."""
-    by_org = org("small", *(kobo_source(f"org-{who}", f"{who}.small.example") for who in ASKERS))
+    """In each group a source that holds the place, and one for each door."""
+    by_org = org("small", *(kobo_source(f"org-{who}", f"{who}.small.example") for who in ("held", *DOORS)))
     others = [
         org(
             f"o-{who}",
@@ -35,84 +35,91 @@ def manifests() -> list[dict[str, Any]]:
             kobo_source(f"host-{who}", "kobo.busy.example"),
             kobo_source(f"free-{who}", f"{who}.free.example"),
         )
-        for who in ASKERS
+        for who in ("held", *DOORS)
     ]
-    return [by_org, *others]
-
-
-@pytest.fixture(scope="module")
-def queue(queue_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
-    with running_queue(queue_database, tmp_path_factory.mktemp("home"), manifests()) as found:
-        yield found
+    return [by_org, *others, org("o-source", kobo_source("source-held", "held.source.example"))]
 
 
 def path(group: str, who: str) -> str:
+    if group == "source":
+        return "o_source/source_held/visits"
     owner = "small" if group == "org" else f"o_{who}"
     return f"{owner}/{group}_{who}/visits"
 
 
-def slug(group: str, who: str) -> str:
-    return "/".join(path(group, who).replace("_", "-").split("/")[:2])
+def slugs(group: str, who: str) -> tuple[str, str]:
+    organization, source, _ = path(group, who).replace("_", "-").split("/")
+    return organization, source
 
 
-def test_each_limit_holds_back_whoever_asks_and_can_be_changed_while_the_daemon_runs(queue: Queue) -> None:
-    for words in ("total 100", "lane scheduled 50", "lane backfill 50", "org small 1", "connector surveycto 1"):
-        queue.limits("set", *words.split())
-    queue.limits("set", "connector", "kobo", "50")
-    queue.limits("set", "host", "kobo.busy.example", "1")
-    groups = ("org", "connector", "host")
-    holders = [queue.ui.click(path(group, "held"), partition="2026-01-02") for group in groups]
-    for run_id in holders:
-        queue.goes_on(run_id)
+def door_of(run: dg.DagsterRun) -> str:
+    """Through which door a run came, by what only that one leaves."""
+    if "dagster/backfill" in run.tags:
+        return "fill"
+    if "datasense/request" in run.tags:
+        return "asked"
+    return "due" if "dagster/sensor_name" in run.tags else "click"
 
-    queue.make_due(*(f"{group}-due" for group in groups))
-    for group in groups:
-        queue.ui.click(path(group, "click"), partition="2026-01-02")
+
+def seen(runs: list[dg.DagsterRun]) -> set[tuple[str, str]]:
+    """(group, door) of runs."""
+    return {(run.tags["datasense/source"].partition("_")[0], door_of(run)) for run in runs}
+
+
+def everything(*groups: str) -> set[tuple[str, str]]:
+    return {(group, door) for group in groups for door in DOORS}
+
+
+def test_each_limit_holds_back_every_door_and_can_be_changed_while_the_daemon_runs(
+    queue: Queue, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue.clear()
+    wide = {("lane", "scheduled"): 50, ("lane", "backfill"): 50, ("connector", "kobo"): 50}
+    narrow = {("org", "small"): 1, ("connector", "surveycto"): 1, ("host", "kobo.busy.example"): 1}
+    queue.set_limits({**wide, **narrow})
+    queue.limits("set", "total", str(len(HELD)))
+    # a source is held by a backfill: beside any other run of its own it is not even asked for when it is due
+    command("sync", "/".join(slugs("source", "held")), "--range", "2026-01-02...2026-01-03")
+    holders = [queue.ui.click(path(group, "held"), partition="2026-01-02") for group in HELD[1:]]
+    until("the places are taken", lambda: len(queue.runs(GOING)) == len(HELD))
+    (source_holder,) = [run.run_id for run in queue.runs(GOING) if run.run_id not in holders]
+
+    queue.make_due(*(slugs(group, "due")[1] for group in GROUPS))
+    due = {(group, "due") for group in GROUPS}
+    until("the due ones are in the queue", lambda: seen(queue.runs(WAITING)) == due)
+    for group in GROUPS:
         queue.ui.backfill(path(group, "fill"), ["2026-01-02", "2026-01-03"])
-        command("sync", slug(group, "asked"))
-    # and a source twice, which is no matter of a setting
-    again = queue.ui.click(path("host", "held"), partition="2026-01-03")
+        queue.ui.click(path(group, "click"), partition="2026-01-04")
+        command("sync", "/".join(slugs(group, "asked")))
+    until("all have come into the queue by every door",
+          lambda: seen(queue.runs(WAITING)) == everything(*GROUPS), seconds=120)  # fmt: skip
+    assert len(queue.runs(GOING)) == len(HELD), "the total holds every one of them back"
 
-    keys = {path(group, who).rpartition("/")[0].replace("/", ".") for group in groups for who in ASKERS[1:]}
+    queue.limits("set", "total", "100")
+    until("what no other limit is about goes on", lambda: everything("free") <= seen(queue.runs(GOING)))
+    assert seen(queue.runs(WAITING)) == everything(*HELD)
+    capsys.readouterr()
+    queue.limits("list", "--json")
+    listed = json.loads(capsys.readouterr().out)["limits"]
+    assert {"scope": "host", "name": "kobo.busy.example", "at_once": 1, "set": True, "default": None} in listed
 
-    def asked() -> bool:
-        return keys <= {run.tags["datasense/source_key"] for run in queue.runs(WAITING)}
-
-    until("all four ways of asking have their run in the queue", asked, seconds=120)
-    lanes = {run.tags["datasense/lane"] for run in queue.runs(WAITING)}
-    assert lanes == {"scheduled", "interactive", "backfill"}
-    # one that no limit is about starts: so the queue was looked at, and the others were left in it
-    queue.goes_on(queue.ui.click(path("free", "click"), partition="2026-01-02"))
-    assert {run.tags["datasense/source_key"] for run in queue.runs(WAITING)} >= keys
-    assert queue.status(again) == "QUEUED"
-    assert {run.run_id for run in queue.runs(GOING)} >= set(holders)
-
-    held = json.loads(queue.platform.datasense("limits", "list", "--json"))["limits"]
-    assert {"scope": "host", "name": "kobo.busy.example", "at_once": 1, "set": True, "default": None} in held
-    queue.limits("unset", "org", "small")
-    queue.limits("set", "org", "50")
-    queue.limits("set", "host", "kobo.busy.example", "50")
-    queue.limits("set", "host", "50")
-    queue.limits("set", "connector", "surveycto", "50")
-    until("all run once the limits are raised", lambda: len(queue.runs(WAITING)) == 1)
-    assert queue.status(again) == "QUEUED", "a source is loaded by one run at a time"
-    queue.end(holders[2])
-    queue.goes_on(again)
-
-    queue.limits("set", "total", str(len(queue.runs(GOING))))
-    late = [queue.ui.click(path("free", who), partition="2026-01-02") for who in ("held", "asked")]
-    queue.end(again)
-    queue.goes_on(late[0])
-    assert queue.status(late[1]) == "QUEUED", "there is place for one"
-    queue.end_all()
+    queue.limits("set", "org", "small", "50")
+    queue.set_limits(dict.fromkeys((*narrow, ("org", ""), ("host", "")), 50))
+    until("each goes on when its limit is raised", lambda: seen(queue.runs(WAITING)) == everything("source"))
+    # of one source there is one run, whatever is set
+    for door in range(len(DOORS)):
+        queue.end(source_holder)
+        until("the next one goes on", lambda left=door: len(queue.runs(WAITING)) == len(DOORS) - left - 1)
+        going = [run for run in queue.runs(GOING) if run.tags["datasense/source"] == "source_held"]
+        assert len(going) == 1
+        source_holder = going[0].run_id
+    queue.clear()
 
 
 def test_a_click_starts_while_five_hundred_scheduled_syncs_wait(queue: Queue) -> None:
-    queue.end_all()
-    for words in ("total", "lane scheduled", "lane backfill", "org", "host", "connector surveycto"):
-        queue.limits("unset", *words.split())
+    queue.clear()
     # all of them are of one connector, whose limit is not what this is about
-    queue.limits("set", "connector", "kobo", "50")
+    queue.set_limits({("connector", "kobo"): 50})
     queue.make_due("free-due")
     until("a scheduled run goes on", lambda: queue.runs(GOING, **{"datasense/lane": "scheduled"}))
     (first,) = queue.runs(GOING, **{"datasense/lane": "scheduled"})

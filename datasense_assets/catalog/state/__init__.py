@@ -31,6 +31,7 @@ from datasense_assets.catalog.state.discovery import (
 from datasense_assets.catalog.state.due import (
     DueSource,
     ReplanSource,
+    come_again,
     count_due,
     due_sources,
     leave_slot,
@@ -120,6 +121,7 @@ __all__ = [
     "advance_cursor",
     "ask_again_later",
     "check_fence",
+    "come_again",
     "count_due",
     "due_rereads",
     "due_sources",

@@ -98,7 +98,8 @@ FROM (
     WHERE st.next_due_at <= :now AND {SHARD_CONDITION} AND {_REASON} = 'waits'
       AND (st.last_slot IS NOT DISTINCT FROM st.next_due_at
            OR (replace(o.slug, '-', '_') <> ALL (CAST(:full_orgs AS text[]))
-               AND s.id <> ALL (CAST(:held_back AS bigint[]))))
+               AND s.id <> ALL (CAST(:held_back AS bigint[]))
+               AND NOT (:no_failing AND st.failures_in_a_row > 0)))
 ) due
 JOIN datasense.source_status st ON st.source_id = due.id
 JOIN datasense.sources s ON s.id = due.id
@@ -130,11 +131,13 @@ def due_sources(
     *,
     full_orgs: Collection[str] = (),
     held_back: Collection[int] = (),
+    no_failing: bool = False,
 ) -> list[DueSource]:
     """Up to `limit` sources whose next time is `now` or earlier: premium first, then one an organisation in turn.
 
     Within a turn the longest waiting come first. Left out is what is paused, running or out of quota, and of what was
-    not asked for yet the organisations (identifiers) of `full_orgs` and the sources (ids) of `held_back`.
+    not asked for yet the organisations (identifiers) of `full_orgs`, the sources (ids) of `held_back`, and
+    with `no_failing` those that failed the last time.
     """
     binds = {
         "now": now,
@@ -142,6 +145,7 @@ def due_sources(
         "patience": PATIENCE_SECONDS,
         "full_orgs": sorted(full_orgs),
         "held_back": sorted(held_back),
+        "no_failing": no_failing,
         **shard_binds(shard),
     }
     rows = connection.execute(text(_DUE), binds).mappings()
@@ -211,6 +215,14 @@ def leave_slot(connection: Connection, source_id: int, slot: datetime, next_due_
         .where(source_status.c.source_id == source_id, source_status.c.next_due_at == slot)
         .values(next_due_at=next_due_at, replan=False)
     )
+
+
+def come_again(connection: Connection, source_id: int, at: datetime) -> None:
+    """Have a source that failed asked for at `at`, unless its schedule does so earlier; a manual one stays manual."""
+    slot = source_status.c.next_due_at
+    # a slot that has passed may be the failed run's own, which the due sensor is about to leave
+    earlier = case((slot.is_(None), None), (slot <= func.now(), at), else_=func.least(slot, at))
+    connection.execute(update(source_status).where(source_status.c.source_id == source_id).values(next_due_at=earlier))
 
 
 def put_off(connection: Connection, source_id: int, until: datetime, *, again: bool) -> None:

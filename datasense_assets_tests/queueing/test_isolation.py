@@ -1,0 +1,68 @@
+"""Two hundred sources are due; servers hang, fail and throttle: those of the others are loaded all the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from datasense_assets.catalog.state import FailureRecord, record_source_result
+from datasense_assets.catalog.times import now
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets_tests.platform.running import until
+from datasense_assets_tests.queueing.conftest import GOING, WAITING, Queue, kobo_source, org
+
+pytestmark = [pytest.mark.xdist_group("queueing"), pytest.mark.timeout(300)]
+
+ORGS = 40
+KINDS = ("hang", "fail", "throttled", "fine-a", "fine-b")
+SILENT = FailureRecord("unavailable", "The server does not answer.", "Wait.")
+
+
+def manifests() -> list[dict[str, Any]]:
+    """In each of forty organisations one source that hangs, one that fails, one that is throttled, and two others."""
+    return [
+        org(f"mixed-{number}", *(kobo_source(f"{kind}-{number}", f"{kind}-{number}.example") for kind in KINDS))
+        for number in range(ORGS)
+    ]
+
+
+def failed_before(queue: Queue) -> None:
+    """The sources that hang and that fail did so the last time too."""
+    found = queue.platform.rows("SELECT id FROM datasense.sources WHERE slug LIKE 'hang-%%' OR slug LIKE 'fail-%%'")
+    with catalog_engine().begin() as connection:
+        for (source_id,) in found:
+            record_source_result(connection, source_id, run_id="before", started_at=now(), failure=SILENT)
+
+
+def test_eighty_sources_are_on_time_beside_forty_that_hang_forty_that_fail_and_forty_that_are_throttled(
+    queue: Queue,
+) -> None:
+    queue.clear()
+    queue.set_limits({("total", ""): 24, ("lane", "scheduled"): 16, ("connector", "kobo"): 50})
+    failed_before(queue)
+    queue.make_due(*(f"{kind}-{number}" for kind in KINDS for number in range(ORGS)))
+
+    served = "SELECT count(*) FROM datasense.source_status st JOIN datasense.sources s ON s.id = st.source_id WHERE "
+    fine = served + "s.slug LIKE 'fine-%%' AND st.last_success_at IS NOT NULL"
+    until("the eighty are loaded", lambda: queue.platform.rows(fine) == [(2 * ORGS,)], seconds=150)
+    throttled = served + "s.slug LIKE 'throttled-%%' AND st.put_off_until > now() AND st.failures_in_a_row = 0"
+    until("the throttled are put off", lambda: queue.platform.rows(throttled) == [(ORGS,)], seconds=60)
+
+    # while two that hang hold the places of those that failed, and none has ended
+    hanging = [run for run in queue.runs(GOING) if run.tags["datasense/source"].startswith("hang_")]
+    assert 1 <= len(hanging) <= 2
+    assert {run.tags["datasense/failing"] for run in hanging} == {"true"}
+    waiting = queue.runs(WAITING)
+    assert {run.tags["datasense/source"].partition("_")[0] for run in waiting} <= {"hang", "fail"}
+    assert len(waiting) <= 10, "the others wait in the catalog"
+
+    asked = [run.tags["dagster/run_key"] for run in queue.runs(("SUCCESS", "FAILURE", *GOING, *WAITING))
+             if run.tags["datasense/source"].startswith(("fine", "throttled"))]  # fmt: skip
+    assert len(asked) == 3 * ORGS, "none is asked for twice"
+
+    # those that failed have their turn as soon as those that hang give up
+    held = {run.run_id for run in hanging}
+    for run in hanging:
+        queue.end(run.run_id, success=False)
+    until("the next of them goes on", lambda: {run.run_id for run in queue.runs(GOING)} - held, seconds=60)
