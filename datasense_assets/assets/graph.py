@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import dagster as dg
 
 from datasense_assets.assets.catalog_check import catalog_asset, catalog_check, failing_check
@@ -16,6 +18,8 @@ from datasense_assets.running.graph_index import GraphIndex, graph_hash
 from datasense_assets.running.loading import load_snapshot
 from datasense_assets.running.scope import current_scope
 from datasense_assets.settings import Settings, get_settings
+
+_log = logging.getLogger("datasense.graph")
 
 
 def build_definitions(
@@ -60,4 +64,11 @@ def load_definitions() -> dg.Definitions:
     """
     settings, scope = get_settings(), current_scope()
     loaded = load_snapshot(settings, scope)
+    orgs = loaded.snapshot.organizations
+    _log.info(
+        "building the graph of %d sources and %d recipes, %s",
+        sum(len(org.sources) for org in orgs),
+        sum(len(org.recipes) for org in orgs),
+        "which is all there is" if scope is None else "which is what this run needs",
+    )
     return build_definitions(loaded.snapshot, settings, stale_because=loaded.stale_because, scoped=scope is not None)

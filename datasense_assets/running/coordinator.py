@@ -6,13 +6,14 @@ Its limits are those of dagster.yaml, and over them those of the catalog, which 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from datasense_assets.running import limits as lim
+from datasense_assets.running import pods
 from datasense_assets.running import tags as t
 from datasense_assets.running.scope import touched_paths
 
@@ -26,9 +27,22 @@ _log = logging.getLogger("datasense.coordinator")
 class TaggingRunCoordinator(dg.QueuedRunCoordinator):
     """Tags a run from what it selects (assets, or their checks alone) before it is queued, whoever submits it."""
 
+    _pods: Sequence[Mapping[str, Any]] = ()
     _defaults: lim.Limits | None = None
     _set: Sequence[RunLimit] = ()
     _read_at = float("-inf")
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        """Dagster's own fields, and `pods`."""
+        return {**super().config_type(), "pods": pods.CONFIG_FIELD}
+
+    @classmethod
+    def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> TaggingRunCoordinator:
+        """As Dagster's, with the sizes of pods."""
+        made = super().from_config_value(inst_data, config_value)
+        made._pods = config_value.get("pods", ())
+        return made
 
     @property
     def default_limits(self) -> lim.Limits:
@@ -78,6 +92,8 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
         what = t.selected(touched_paths(run))
         if what.sources or what.recipes:
             missing = t.run_tags(run.tags, what, self._owner(run, what))
+            if self._pods and pods.POD_CONFIG not in run.tags:
+                missing |= pods.pod_tags(self._pods, self._rows(run, what))
             if missing:
                 self._instance.add_run_tags(run.run_id, missing)
         return super().submit_run(context)
@@ -94,3 +110,16 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
         except DatabaseUnavailable as error:
             _log.warning("run %s is queued without its tier and connector: %s", run.run_id, error)
             return t.Owner()
+
+    @staticmethod
+    def _rows(run: dg.DagsterRun, what: t.Selected) -> int | None:
+        """Of the source; a catalog that is down makes it a large one."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        from datasense_assets.warehouse.database import DatabaseUnavailable
+
+        try:
+            return pods.rows_of(what)
+        except (DatabaseUnavailable, SQLAlchemyError) as error:
+            _log.warning("run %s gets the largest pod, its size is unknown: %s", run.run_id, type(error).__name__)
+            return None
