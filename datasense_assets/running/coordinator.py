@@ -35,7 +35,8 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
     @classmethod
     def config_type(cls) -> dict[str, Any]:
         """Dagster's own fields, and `pods`."""
-        return {**super().config_type(), "pods": pods.CONFIG_FIELD}
+        stock: Any = super().config_type()
+        return {**stock, "pods": pods.CONFIG_FIELD}
 
     @classmethod
     def from_config_value(cls, inst_data: Any, config_value: Mapping[str, Any]) -> TaggingRunCoordinator:

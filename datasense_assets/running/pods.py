@@ -18,7 +18,7 @@ from datasense_assets.running.tags import Selected
 POD_CONFIG = "dagster-k8s/config"
 
 CONFIG_FIELD = dg.Field(
-    dg.Array(dg.Shape({"above_rows": dg.Field(int), "config": dg.Field(dg.Permissive())})),
+    [{"above_rows": int, "config": dict}],
     is_required=False,
     description="Pods of runs by the size of their source: the largest `above_rows` that its tables exceed counts, and "
     "`config` is what the run's tag `dagster-k8s/config` then holds. A source that was never loaded gets the largest.",
