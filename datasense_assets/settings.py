@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -54,6 +54,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="DATASENSE_", frozen=True, extra="ignore", env_ignore_empty=True)
 
+    env: Literal["development", "production"] = "development"
     home: Path = Field(default_factory=default_home)
     database_url: SecretStr | None = None
     secret_key: SecretStr | None = None
@@ -86,6 +87,11 @@ class Settings(BaseSettings):
     @classmethod
     def _shard_from_text(cls, value: Any) -> Any:
         return Shard.parse(value) if isinstance(value, str) else value
+
+    @property
+    def is_production(self) -> bool:
+        """Whether people depend on this platform: what is only good enough for a laptop is refused by the doctor."""
+        return self.env == "production"
 
     @property
     def snapshot_path(self) -> Path:

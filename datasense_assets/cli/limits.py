@@ -81,6 +81,7 @@ def set_limit(
             limit = RunLimit(known, _checked(connection, known, name), number)
             set_run_limit(connection, limit, by=person())
         held = _after(catalog, instance)
+        _tell_of_connections(catalog, held)
     _tell_of_lower(held, limit)
     _tell_of_places(held)
     say(f"{_named(known, limit.name)}: {number} at once. The queue follows within seconds.")
@@ -219,3 +220,14 @@ def _tell_of_places(held: Limits) -> None:
     free = kept_for_people(held)
     if free is not None and free < 1:
         warn("Scheduled syncs and backfills may now take every place, so a click may have to wait for one of them.")
+
+
+def _tell_of_connections(catalog: Engine, held: Limits) -> None:
+    from datasense_assets.operations.doctor import Level
+    from datasense_assets.operations.doctor.server import look_at_connections
+    from datasense_assets.settings import get_settings
+
+    with catalog.connect() as connection:
+        for found in look_at_connections(connection, get_settings(), held.total):
+            if found.level is Level.WRONG:
+                warn(" ".join((found.said, *found.sums, found.fix)))

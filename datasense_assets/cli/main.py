@@ -17,6 +17,7 @@ from datasense_assets.cli import (
     checks,
     database,
     demo,
+    doctor,
     exporting,
     housekeeping,
     importing,
@@ -133,6 +134,7 @@ app.add_typer(alerting.app, name="alerts", rich_help_panel=_PLATFORM)
 app.add_typer(housekeeping.app, name="housekeeping", rich_help_panel=_PLATFORM)
 app.add_typer(limits.app, name="limits", rich_help_panel=_PLATFORM)
 app.command(rich_help_panel=_PLATFORM)(metrics.metrics)
+app.command(rich_help_panel=_PLATFORM)(doctor.doctor)
 app.add_typer(importing.app, name="import", rich_help_panel=_RECIPES)
 app.add_typer(database.app, name="db", rich_help_panel=_PLATFORM)
 

@@ -39,18 +39,20 @@ def metrics(
 
     settings = get_settings()
     if ready:
-        health = readiness(catalog_engine, _instance, settings)
+        health = readiness(catalog_engine, open_lasting_instance, settings)
         print_json(health.document())
         if not health.ready:
             raise typer.Exit(2)
         return
     now = datetime.now(UTC)
-    exporter = Exporter(catalog_engine, _instance, settings, since=now - LOOK_BACK if once else now)
+    exporter = Exporter(catalog_engine, open_lasting_instance, settings, since=now - LOOK_BACK if once else now)
     if once:
         print_text(exporter.text().decode())
         return
     try:
-        server = make_server(host, port, exporter.text, lambda: readiness(catalog_engine, _instance, settings))
+        server = make_server(
+            host, port, exporter.text, lambda: readiness(catalog_engine, open_lasting_instance, settings)
+        )
     except OSError as error:
         raise WorldFailed(
             f"{host}:{port} cannot be listened at: {error.strerror}.", advice="Choose another --port or --host."
@@ -61,8 +63,8 @@ def metrics(
 
 
 @lru_cache(maxsize=1)
-def _instance() -> dg.DagsterInstance:
-    """Opened at the first need and kept; a database that is away is asked again the next time."""
+def open_lasting_instance() -> dg.DagsterInstance:
+    """The Dagster instance, opened at the first need and kept; a database that is away is asked again the next time."""
     from datasense_assets.running.instance import open_instance
 
     return open_instance()

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
 import pytest
 
+from datasense_assets.cli.metrics import open_lasting_instance
 from datasense_assets_tests.cli.conftest import CommandLine, datasense
 
 __all__ = ["CommandLine", "datasense", "need"]
+
+
+@pytest.fixture(autouse=True)
+def _no_instance_of_another_test() -> Iterator[None]:
+    open_lasting_instance.cache_clear()
+    yield
+    open_lasting_instance.cache_clear()
 
 
 def need(program: str) -> str:

@@ -67,6 +67,9 @@ def test_metrics_tell_of_runs_failures_rows_and_breakers(datasense: CommandLine)
     assert read.total("datasense_run_duration_seconds_count") == 4
     assert read.total("datasense_run_start_delay_seconds_count") == 4
     assert read.total("datasense_rows_loaded_total") == 3
+    assert read.total("datasense_run_cpu_seconds_total") > 0
+    assert read.total("datasense_worker_peak_memory_bytes_count") >= 1
+    assert read.total("datasense_worker_peak_memory_bytes_sum") > 50e6
     assert read("datasense_catalog_rows", what="sources") == 1
     assert read.total("datasense_failing", connector="csv") == 1
     assert read("datasense_database_bytes") > 1e6

@@ -32,6 +32,8 @@ _REMEMBERED = timedelta(minutes=10)
 _DELAYS = (1, 5, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 _DURATIONS = (0.5, 1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
+_MEMORY = tuple(size * 2**20 for size in (128, 192, 256, 320, 384, 512, 768, 1024, 2048, 4096))
+
 _FAILURE_KINDS = """
 SELECT last_run_id AS run_id, failure_kind FROM datasense.source_status
 WHERE last_run_id = ANY (:runs) AND failures_in_a_row > 0
@@ -39,7 +41,11 @@ UNION ALL
 SELECT run_id, failure_kind FROM datasense.recipe_status
 WHERE run_id = ANY (:runs) AND failures_in_a_row > 0
 """
-_ROWS = "SELECT run_id, sum(rows_loaded) AS rows FROM datasense.table_status WHERE run_id = ANY (:runs) GROUP BY 1"
+_COSTS = """
+SELECT run_id, kind, sum(cpu_seconds) AS cpu, max(peak_memory_bytes) AS memory, sum(bytes_read) AS bytes,
+       sum(rows_written) FILTER (WHERE kind = 'source') AS rows
+FROM datasense.run_costs WHERE ended_at > :since AND run_id = ANY (:runs) GROUP BY 1, 2
+"""
 
 
 def waits_since(record: dg.RunRecord) -> datetime:
@@ -93,6 +99,19 @@ class RunMetrics:
         self._rows = Counter(
             "datasense_rows_loaded", "Rows that loads added or changed.", ("connector",), registry=registry
         )
+        self._bytes = Counter(
+            "datasense_bytes_read", "Bytes that loads read from their sources.", ("connector",), registry=registry
+        )
+        self._cpu = Counter(
+            "datasense_run_cpu_seconds", "CPU seconds of workers for runs that ended.", labels, registry=registry
+        )
+        self._memory = Histogram(
+            "datasense_worker_peak_memory_bytes",
+            "The most that a run's worker process held meanwhile.",
+            ("connector",),
+            buckets=_MEMORY,
+            registry=registry,
+        )
         self._delay = Histogram(
             "datasense_run_start_delay_seconds",
             "From when a run was due (or asked for) to its start.",
@@ -135,13 +154,20 @@ class RunMetrics:
         ids = [each.dagster_run.run_id for each in found]
         with catalog.connect() as connection:
             said = {row.run_id: row.failure_kind for row in connection.execute(text(_FAILURE_KINDS), {"runs": ids})}
-            rows = {row.run_id: int(row.rows or 0) for row in connection.execute(text(_ROWS), {"runs": ids})}
+            since = min(_utc(each.create_timestamp) for each in found)
+            costs = connection.execute(text(_COSTS), {"runs": ids, "since": since}).all()
+        lanes = {each.dagster_run.run_id: self.labels(each.dagster_run) for each in found}
+        for cost in costs:
+            lane, connector = lanes[cost.run_id]
+            self._cpu.labels(lane, connector).inc(cost.cpu)
+            self._memory.labels(connector).observe(float(cost.memory))
+            if cost.kind == "source":
+                self._rows.labels(connector).inc(float(cost.rows or 0))
+                self._bytes.labels(connector).inc(float(cost.bytes))
         for record in found:
             run = record.dagster_run
-            lane, connector = self.labels(run)
+            lane, connector = lanes[run.run_id]
             self._ended.labels(run.status.value.lower(), lane, connector).inc()
-            if run.run_id in rows:
-                self._rows.labels(connector).inc(rows[run.run_id])
             if run.status is _RUN.FAILURE:
                 self._failed.labels(said.get(run.run_id) or "unknown", connector).inc()
             if record.start_time is None:

@@ -1,0 +1,6 @@
+"""`datasense doctor`: adds up what is set against what there is, and says what cannot hold, with the sum."""
+
+from datasense_assets.operations.doctor.examination import examine, say_at_start
+from datasense_assets.operations.doctor.findings import Finding, Level, worst
+
+__all__ = ["Finding", "Level", "examine", "say_at_start", "worst"]
