@@ -70,7 +70,8 @@ those where either is missing; see the second example of these three. It goes wi
 A value has to be of the column's type as it is written: `2026` for an integer, `"2026"` for text, `"2026-01-31"` for a
 date, `"2026-01-31T09:30:00"` for a date and time (in the organisation's time zone unless it has an offset). `in_last`
 takes `"7 days"`, `"2 weeks"` or `"3 months"`. A regular expression's `\\s` is a space of ASCII (blank, tab, line ends),
-as are those that `trim` and `collapse_spaces` take; `\\d` is 0 to 9.
+as are those that `trim` and `collapse_spaces` take; `\\d` is 0 to 9. `\\w` is a letter, mark or digit of any script, or
+`_`; `\\b` is where such a word begins or ends.
 
 Of these rows, by their first name,
 """

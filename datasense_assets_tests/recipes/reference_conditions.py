@@ -7,6 +7,7 @@ import functools
 import math
 import operator
 import re
+import unicodedata
 import warnings
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -115,7 +116,26 @@ def matcher(pattern: str) -> re.Pattern[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         # A no-break space is no space, as it is none to `trim`.
-        return re.compile(pattern.replace(r"\s", r"[ \t\n\r\v\f]").replace(r"\d", "[0-9]"))
+        for letter, meaning in (("s", r"[ \t\n\r\v\f]"), ("d", "[0-9]"), *_words().items()):
+            pattern = pattern.replace("\\" + letter, meaning)
+        return re.compile(pattern)
+
+
+@functools.cache
+def _words() -> dict[str, str]:
+    """What stands for `\\w` and its like: to Python a vowel sign of Hindi ends a word."""
+    one = "[" + "".join(map(re.escape, filter(in_a_word, map(chr, range(0x3000))))) + "]"
+    return {
+        "w": one,
+        "b": f"(?:(?<!{one})(?={one})|(?<={one})(?!{one}))",
+        "B": f"(?:(?<!{one})(?!{one})|(?<={one})(?={one}))",
+    }
+
+
+def in_a_word(character: str) -> bool:
+    """Whether it is a letter, mark, digit, joiner or connector by Unicode's own tables."""
+    category = unicodedata.category(character)
+    return category[0] in "LM" or category in ("Nd", "Nl", "Pc") or character in "\u200c\u200d"
 
 
 def empty(value: Any, kind: str) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import unicodedata
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlglot.lineage import lineage as sqlglot_lineage
 
-from datasense_assets.recipes import Recipe, RecipeErrors, TableRef, compile_recipe
+from datasense_assets.recipes import Recipe, RecipeErrors, TableRef, compile_recipe, words
 from datasense_assets.recipes.compiling.compile import Compiled, check_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.compiling.patterns import BadPattern, postgres_pattern
@@ -24,6 +26,7 @@ from datasense_assets.recipes.compiling.registry import compiled_models
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE, reference
 from datasense_assets_tests.recipes.kitchen import Kitchen, recipe_of
+from datasense_assets_tests.recipes.reference_conditions import in_a_word
 
 VISITS = ibis.schema({"year": "int64", "district": "string", "visits": "int64", "month": "string"})
 PEOPLE = ibis.schema({"district": "string", "population": "int64"})
@@ -235,6 +238,28 @@ def test_a_pattern_that_is_accepted_runs_on_postgres(
         recipe_connection.execute("SELECT %s ~ %s", (text, translated))
     finally:
         recipe_connection.rollback()
+
+
+def test_a_word_is_made_of_letters_marks_and_digits_of_every_script() -> None:
+    given = [chr(code) for code in range(0x30000) if unicodedata.category(chr(code)) not in ("Cn", "Co", "Cs")]
+    listed = re.compile(f"[{words.IN_SET}]")
+    assert [c for c in given if words.is_word(c) != (listed.fullmatch(c) is not None)] == []
+    # a later Unicode gives characters to places that were free
+    differing = [c for c in given if words.is_word(c) != in_a_word(c)]
+    assert unicodedata.unidata_version > "14.0.0" or differing == []
+    assert len(differing) < 500
+
+
+@pytest.mark.parametrize("edge", [r"\b", r"\B"])
+def test_a_pattern_asks_for_no_more_edges_of_words_than_postgres_can_find(
+    recipe_connection: psycopg.Connection, edge: str
+) -> None:
+    for filling in (".*", "[a-z]*", r"(\w+) "):
+        translated = postgres_pattern((edge + filling) * 10 + r"\bab" * 50)
+        recipe_connection.execute("SELECT 'kis umu' ~ %s", (translated,))
+        with pytest.raises(BadPattern, match="more than 10 times"):
+            postgres_pattern((edge + filling) * 11)
+    recipe_connection.rollback()
 
 
 def test_rows_that_their_source_has_deleted_are_in_no_number(kitchen: Kitchen) -> None:

@@ -212,6 +212,33 @@ def test_a_space_and_a_digit_are_the_same_on_every_server(server: Server) -> Non
     }
 
 
+def test_a_word_is_the_same_on_every_server(server: Server) -> None:
+    """To PostgreSQL itself a letter of Hindi is in a word with some locale providers and in none with others."""
+    server.tables.clear()
+    text = "नहीं élan_9 x² ½ don't"
+    server.table("t", {"text": ColumnType.TEXT}, [{"text": text}])
+    patterns = {
+        "first": (r"\w+", "नहीं"),
+        "not_first": (r"\W+", " "),
+        "with_hyphen": (r"([\w-]+) x", "élan_9"),
+        "whole": (r"\bनही\b", None),
+        "edges": (r"\b(\w*)\b x", "élan_9"),
+        "big": (r"(?i)\bÉLAN\w*", "élan_9"),
+        "power": (r"x\b.", "x²"),
+        "within": (r".\B.", "नह"),
+        "beside_none": (r"\B[^\w ]\B", "½"),
+        "repeated": (r"d(?:\b)*o", "do"),
+        "ahead": (r"\w+(?=\b')", "don"),
+    }
+    steps = [
+        {"op": "extract", "column": "text", "pattern": pattern, "into": name} for name, (pattern, _) in patterns.items()
+    ]
+    server.build("words", steps)
+    columns = [c.name for c in table_columns(server.connection, SCHEMA, "words")]
+    found = dict(zip(columns, server.rows("words")[0], strict=True))
+    assert found == {"text": text, **{name: value for name, (_, value) in patterns.items()}}
+
+
 ODD = ['say "so"', "%s %(x)s", "🙂 भाषा", " two  spaces ", "é" * 31, "select", "a.b;--", "_ds_row"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 
+from datasense_assets.recipes import words
 from datasense_assets.recipes.spaces import IN_SET, SPACE
 
 
@@ -12,15 +13,26 @@ class BadPattern(ValueError):
     """The pattern cannot be used; the message says why."""
 
 
-_ESCAPES = {"b": r"\y", "B": r"\Y", "s": SPACE, "S": f"[^{IN_SET}]", "d": "[0-9]", "D": "[^0-9]"}
-_ESCAPES_IN_SET = {"b": r"\b", "s": IN_SET, "d": "0-9"}
+_WORD = f"[{words.IN_SET}]"
+_NO_WORD_BEFORE = f"(?:(?<!{_WORD}))"
+_NO_WORD_AFTER = f"(?:(?!{_WORD}))"
+_ESCAPES = {
+    "b": f"(?:(?<!{_WORD})(?={_WORD})|(?<={_WORD})(?!{_WORD}))",
+    "B": f"(?:(?<!{_WORD})(?!{_WORD})|(?<={_WORD})(?={_WORD}))",
+    **{"s": SPACE, "S": f"[^{IN_SET}]", "d": "[0-9]", "D": "[^0-9]", "w": _WORD, "W": f"[^{words.IN_SET}]"},
+}
+_EDGES = (_ESCAPES["b"], _ESCAPES["B"])
+_ESCAPES_IN_SET = {"b": r"\b", "s": IN_SET, "d": "0-9", "w": words.IN_SET}
 _KNOWN_ESCAPES = frozenset("dDwWsSbBAZtnrfv0123456789")
+_ENDS_IN_ESCAPE = re.compile(r"\\[0-9A-Za-z]*$")
 _MAX_REPEAT = 255
+_MAX_EDGES = 10
+"""From 16 edges of unknown side on, PostgreSQL finds some patterns too complex."""
 _BOUND = re.compile(r"\{(\d*)(,?)(\d*)\}")
 
 
 def postgres_pattern(pattern: str) -> str:
-    r"""The pattern in PostgreSQL's syntax: `\b` becomes `\y`, `\s` and `\d` are ASCII's everywhere, look-ahead gets
+    r"""The pattern in PostgreSQL's syntax: `\s`, `\d`, `\w` and `\b` mean the same in every database, look-ahead gets
     a group of its own (PostgreSQL repeats a group, and no look-ahead itself), the rest of the shared syntax stays.
 
     Raises:
@@ -47,7 +59,8 @@ def _translate(body: str, pattern: str) -> str:
         if character == "\\":
             if body[position + 1] in "123456789" and "))" in closings:
                 raise BadPattern(f"PostgreSQL takes no back-reference inside look-ahead, as in {pattern!r}")
-            result.append(_escape(body[position + 1], in_set, pattern))
+            edge = "" if in_set or body[position + 1] != "b" else _edge(body, position)
+            result.append(edge or _escape(body[position + 1], in_set, pattern))
             position += 2
             continue
         if in_set:
@@ -70,7 +83,22 @@ def _translate(body: str, pattern: str) -> str:
                 character = closings.pop()
         result.append(character)
         position += 1
+    if sum(part in _EDGES for part in result) > _MAX_EDGES:
+        raise BadPattern(
+            f"{pattern!r} asks for the edge of a word more than {_MAX_EDGES} times with no letter beside it, which is "
+            "too much for PostgreSQL"
+        )
     return "".join(result)
+
+
+def _edge(body: str, position: int) -> str:
+    r"""A `\b` that has a letter beside it asks for the other side alone; else nothing: it may be either edge."""
+    before, after = body[:position], body[position + 2 :]
+    if after[:1] and words.is_word(after[0]) and after[1:2] not in ("?", "*", "{"):
+        return _NO_WORD_BEFORE
+    if before[-1:] and words.is_word(before[-1]) and not _ENDS_IN_ESCAPE.search(before):
+        return _NO_WORD_AFTER
+    return ""
 
 
 def _bounded(body: str, position: int) -> bool:
