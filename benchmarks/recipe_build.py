@@ -30,6 +30,9 @@ SELECT 'r' || i AS _ds_row_id, timestamptz '2026-01-01' + i * interval '1 second
        CASE WHEN i % 3 = 0 THEN 'water food' ELSE 'shelter' END AS choices
 FROM generate_series(1, {rows}) i
 """
+# what the language trims, and what a form may have put between two choices
+SPACES = r"E' \t\n\r\f\v'"
+BETWEEN = f"' ' || translate(choices, {SPACES}, '      ') || ' '"
 ROW_WISE: dict[str, Any] = {
     "steps": [
         {"op": "filter", "where": {"column": "age", "operator": ">=", "value": 2}},
@@ -40,11 +43,11 @@ ROW_WISE: dict[str, Any] = {
     ],
     "types": '_ds_row_id text, district text, age bigint, bmi float8, "choices/water" boolean,'
     ' "choices/shelter" boolean',
-    "sql": """
-SELECT _ds_row_id, upper(btrim(district, E' \\t\\n\\r\\f\\v')), age,
-       round((weight / nullif(power(height, 2), 0))::numeric, 1)::float8,
-       'water' = ANY (regexp_split_to_array(btrim(choices), '\\s+')),
-       'shelter' = ANY (regexp_split_to_array(btrim(choices), '\\s+'))
+    "sql": f"""
+SELECT _ds_row_id, upper(btrim(district, {SPACES})), age,
+       round((weight / nullif(CASE WHEN abs(height) BETWEEN 1e-150 AND 1e150
+             THEN power(height, 2) END, 0))::numeric, 1)::float8,
+       strpos({BETWEEN}, ' water ') > 0, strpos({BETWEEN}, ' shelter ') > 0
 FROM org_benchmark.forms__visits WHERE age >= 2""",
 }
 GROUPED: dict[str, Any] = {
@@ -81,11 +84,11 @@ CASTING: dict[str, Any] = {
     ],
     "types": "_ds_row_id text, district text, day date",
     "sql": f"""
-SELECT _ds_row_id, district, CASE WHEN btrim(day) ~ '{A_DAY}' THEN btrim(day)::date END
+SELECT _ds_row_id, district, CASE WHEN btrim(day, {SPACES}) ~ '{A_DAY}' THEN btrim(day, {SPACES})::date END
 FROM org_benchmark.forms__visits""",
     "count": f"""
 SELECT count(*) FROM org_benchmark.forms__visits
-WHERE nullif(btrim(day), '') IS NOT NULL AND btrim(day) !~ '{A_DAY}'""",
+WHERE btrim(day, {SPACES}) <> '' AND btrim(day, {SPACES}) !~ '{A_DAY}'""",
 }
 
 

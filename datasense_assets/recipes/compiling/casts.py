@@ -91,8 +91,11 @@ def _from_text(trimmed: ir.StringValue, to: ColumnType, date_format: readable.Da
         value = ibis.cases((word.isin(readable.TRUE), True), (word.isin(readable.FALSE), False))
     elif to is T.JSON:
         value = ibis.cases((readable.is_json(source), source.cast(JSONB)))
-    else:
+    elif date_format is not None:
         value = ibis.cases((source.re_search(_PATTERNS[to]), source.cast(CANONICAL[to])))
+    else:
+        good = trimmed.re_search(_PATTERNS[to])
+        return CastResult(ibis.cases((good, trimmed.cast(CANONICAL[to]))), (trimmed != "") & ~good)
     return CastResult(value, text.notnull() & value.isnull())
 
 
