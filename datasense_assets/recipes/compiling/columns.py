@@ -10,7 +10,7 @@ import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.compiling.casts import CastResult, NoSuchCast, cast_value, failing
-from datasense_assets.recipes.compiling.frame import Context, Frame, Lossy, usual
+from datasense_assets.recipes.compiling.frame import Context, Frame, Lossy, projected, usual
 from datasense_assets.recipes.compiling.kinds import kind_of
 from datasense_assets.recipes.compiling.patterns import BadPattern
 from datasense_assets.recipes.compiling.readable import DateFormat
@@ -58,10 +58,10 @@ def rename(step: Rename, frame: Frame, context: Context) -> Frame:
     after = [step.columns.get(name, name) for name in frame.names]
     if not context.distinct_names(after, "columns"):
         return Frame(frame.table, frame.placeholders | frozenset(step.columns.values()), frame.is_open)
-    columns = [frame.table[name].name(step.columns.get(name, name)) for name in frame.table.columns]
+    columns = {step.columns.get(name, name): frame.table[name] for name in frame.table.columns}
     missing = {new for old, new in step.columns.items() if not frame.has(old)}
     placeholders = frozenset(step.columns.get(name, name) for name in frame.placeholders) | missing
-    return Frame(frame.table.select(columns), placeholders, frame.is_open)
+    return Frame(projected(frame.table, columns), placeholders, frame.is_open)
 
 
 @compiles(Cast)

@@ -159,15 +159,16 @@ def _warnings(recipe: Recipe, context: Context) -> list[RecipeWarning]:
 def _depth(root: ops.Node) -> int:
     """The longest way down an expression, in nodes."""
     depths: dict[ops.Node, int] = {}
+    children: dict[ops.Node, tuple[ops.Node, ...]] = {}
     waiting = [root]
     while waiting:
         node = waiting[-1]
-        below = [child for child in node.__children__ if child not in depths]
-        if below:
-            waiting.extend(below)
-        else:
+        if node in children:
             waiting.pop()
-            depths[node] = 1 + max((depths[child] for child in node.__children__), default=0)
+            depths[node] = 1 + max((depths[child] for child in children[node]), default=0)
+        else:
+            children[node] = node.__children__
+            waiting.extend(child for child in children[node] if child not in children)
     return depths[root]
 
 

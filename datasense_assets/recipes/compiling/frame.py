@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import POSTGRES_NAME_BYTES
@@ -41,26 +42,46 @@ class Frame:
         """Columns added at the end or replaced in place; None makes a placeholder."""
         good = {name: value for name, value in new.items() if value is not None}
         bad = {name for name, value in new.items() if value is None}
-        kept = [good.get(name, self.table[name]).name(name) for name in self.table.columns]
-        added = [value.name(name) for name, value in good.items() if name not in self.table.columns]
-        return replace(
-            self, table=self.table.select(kept + added), placeholders=(self.placeholders - good.keys()) | bad
-        )
+        columns = dict.fromkeys(self.table.columns) | good
+        return replace(self, table=projected(self.table, columns), placeholders=(self.placeholders - good.keys()) | bad)
 
     def only(self, names: Iterable[str]) -> Frame:
         """Only these columns, in this order; a name that is not there becomes a placeholder."""
         wanted = list(dict.fromkeys(names))
         present = [name for name in wanted if name in self.table.columns]
         placeholders = frozenset(name for name in wanted if name in self.placeholders or name not in present)
-        table = self.table.select(present) if present else self.table
+        table = projected(self.table, dict.fromkeys(present)) if present else self.table
         return Frame(table, placeholders, is_open=False)
 
     def without(self, names: Iterable[str]) -> Frame:
         """All columns but these."""
         gone = set(names)
         left = [name for name in self.table.columns if name not in gone]
-        table = self.table.select(left) if left else self.table
+        table = projected(self.table, dict.fromkeys(left)) if left else self.table
         return replace(self, table=table, placeholders=self.placeholders - gone)
+
+
+def projected(table: ir.Table, columns: Mapping[str, ir.Value | None]) -> ir.Table:
+    """The table of these columns in this order; None is its own column of that name.
+
+    The same as `table.select`, which looks for earlier forms of each column among all relations below; that is a third
+    of the work of checking a recipe, and only needed of values over other tables or over many rows.
+    """
+    parent = table.op()
+    if not isinstance(parent, ops.JoinChain):
+        own = frozenset({parent})
+        values = {name: None if value is None else _unaliased(value.op()) for name, value in columns.items()}
+        if all(value is None or (value.relations <= own and not value.find(_OVER_ROWS)) for value in values.values()):
+            found = {name: ops.Field(parent, name) if value is None else value for name, value in values.items()}
+            return ops.Project(parent, found).to_expr()
+    return table.select([(table[n] if value is None else value).name(n) for n, value in columns.items()])
+
+
+_OVER_ROWS = (ops.Analytic, ops.Reduction, ops.WindowFunction)
+
+
+def _unaliased(value: ops.Value) -> ops.Value:
+    return value.arg if isinstance(value, ops.Alias) else value
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import ColumnType
-from datasense_assets.recipes.compiling.frame import Context, Frame
+from datasense_assets.recipes.compiling.frame import Context, Frame, projected
 from datasense_assets.recipes.compiling.kinds import (
     comparable,
     kind_of,
@@ -38,9 +38,8 @@ def join(step: Join, frame: Frame, context: Context) -> Frame:
     if step.how in ("semi", "anti"):
         if keys is None:
             return frame
-        # Selected from, a join is a table like any other: ibis cannot count its rows in a window before that.
-        kept = _joined(step, frame, right, keys, context.index)[0].select(frame.table.columns)
-        return Frame(kept, frame.placeholders, frame.is_open)
+        kept = _Joining(step, frame, right, context.index)
+        return Frame(kept.table(keys, kept.left), frame.placeholders, frame.is_open)
     _warn_of_many(step, keys, context)
     wanted = _wanted(step, right, context)
     brought = None if keys is None else _brought(step, frame, wanted, context)
@@ -48,12 +47,14 @@ def join(step: Join, frame: Frame, context: Context) -> Frame:
         # Which names collide hangs on the keys, so either name may be meant further down.
         either = frozenset(name + end for name in wanted for end in ("", step.suffix)) - frozenset(frame.names)
         return Frame(frame.table, frame.placeholders | either, frame.is_open or right.is_open)
-    table, renamed = _joined(step, frame, right, keys, context.index)
-    key_of = dict(keys)
-    columns = [_left_column(step, table, name, key_of.get(name), renamed) for name in frame.table.columns]
+    joining = _Joining(step, frame, right, context.index)
+    columns = (
+        joining.left
+        | joining.keys(keys)
+        | {new: joining.right[old] for old, new in brought.items() if old in joining.right}
+    )
     hidden = frozenset(new for old, new in brought.items() if old in right.placeholders)
-    columns += [table[renamed[old]].name(new) for old, new in brought.items() if old in renamed]
-    return Frame(table.select(columns), frame.placeholders | hidden, frame.is_open or right.is_open)
+    return Frame(joining.table(keys, columns), frame.placeholders | hidden, frame.is_open or right.is_open)
 
 
 def _warn_of_many(step: Join, keys: list[tuple[str, str]] | None, context: Context) -> None:
@@ -68,14 +69,6 @@ def _warn_of_many(step: Join, keys: list[tuple[str, str]] | None, context: Conte
             f"nothing says that {said} is unique in the input {step.with_!r}, so a row may come out several times; "
             f"deduplicate or aggregate {step.with_!r} in a recipe of its own, or declare a unique check on it.",
         )
-
-
-def _left_column(step: Join, table: ir.Table, name: str, right_key: str | None, renamed: dict[str, str]) -> ir.Value:
-    if right_key is None or step.how not in ("right", "full"):
-        return table[name]
-    left, right = table[name], table[renamed[right_key]]
-    left, right = _alike(left, right)
-    return ibis.coalesce(left, right).name(name)
 
 
 def _join_keys(step: Join, frame: Frame, right: Frame, context: Context) -> list[tuple[str, str]] | None:
@@ -121,30 +114,42 @@ def _brought(step: Join, frame: Frame, wanted: list[str], context: Context) -> d
     return None if unfit else new
 
 
-def _joined(
-    step: Join, frame: Frame, right: Frame, keys: list[tuple[str, str]], index: int
-) -> tuple[ir.Table, dict[str, str]]:
-    """The join, and the names under which the right's columns are in it.
+class _Joining:
+    """The two sides of a join, and the columns of each in it by their own names.
 
-    No left column has such a name, and no other step: ibis takes two equal projections in one chain for one table.
+    Made of ibis's operations: `Table.join` looks for earlier forms of each key and column among all relations below,
+    which is a fifth of the work of checking a recipe, and here they are known.
     """
-    left = frame.table
-    if isinstance(left.op(), ops.JoinChain):
-        # Ibis would put both joins into one FROM, with an earlier semi join's EXISTS after a later outer join.
-        left = left.view()
-    taken = set(left.columns)
-    numbered = (f"_ds_right_{index}_{i}" for i in range(len(taken) + len(right.table.columns)))
-    free = (name for name in numbered if name not in taken)
-    renamed = dict(zip(right.table.columns, free, strict=False))
-    other = right.table.select([right.table[old].name(new) for old, new in renamed.items()])
-    predicates = [_equal(left[key], other[renamed[right_key]]) for key, right_key in keys]
-    how: Any = "outer" if step.how == "full" else step.how
-    return left.join(other, predicates, how=how), renamed
 
+    def __init__(self, step: Join, frame: Frame, right: Frame, index: int) -> None:
+        left = frame.table
+        if isinstance(left.op(), ops.JoinChain):
+            # Ibis would put both joins into one FROM, with an earlier semi join's EXISTS after a later outer join.
+            left = left.view()
+        # No left column has such a name, and no other step: to ibis two equal projections in one chain are one table.
+        numbered = (f"_ds_right_{index}_{i}" for i in range(len(left.columns) + len(right.table.columns)))
+        free = (name for name in numbered if name not in left.columns)
+        renamed = dict(zip(right.table.columns, free, strict=False))
+        other = projected(right.table, {new: right.table[old] for old, new in renamed.items()})
+        self._how: Any = "outer" if step.how == "full" else step.how
+        self._first = ops.JoinReference(left.op(), identifier=0)
+        self._second = ops.JoinReference(other.op(), identifier=1)
+        self.left = {name: ops.Field(self._first, name).to_expr() for name in left.columns}
+        self.right = {old: ops.Field(self._second, new).to_expr() for old, new in renamed.items()}
 
-def _equal(left: ir.Value, right: ir.Value) -> Any:
-    left, right = _alike(left, right)
-    return left == right
+    def keys(self, keys: list[tuple[str, str]]) -> dict[str, ir.Value]:
+        """The keys that come once and have a value on the right alone too, by their names on the left."""
+        if self._how not in ("right", "outer"):
+            return {}
+        return {key: ibis.coalesce(*_alike(self.left[key], self.right[other])) for key, other in dict(keys).items()}
+
+    def table(self, keys: list[tuple[str, str]], columns: dict[str, ir.Value]) -> ir.Table:
+        """The join on the keys, with these columns."""
+        alike = [_alike(self.left[key], self.right[other]) for key, other in keys]
+        link = ops.JoinLink(self._how, self._second, [(left == right).op() for left, right in alike])
+        values = {name: value.op() for name, value in columns.items()}
+        # A join is a table like any other: ibis cannot count the rows of its own `Join` in a window.
+        return ir.Table(ops.JoinChain(self._first, (link,), values))
 
 
 def _alike(left: ir.Value, right: ir.Value) -> tuple[ir.Value, ir.Value]:
