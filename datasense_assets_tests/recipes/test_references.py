@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +20,7 @@ from datasense_assets.recipes.formula.functions import FUNCTIONS
 from datasense_assets.recipes.language.conditions import OPERATORS
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets_tests.recipes import random_steps, reference_functions
+from datasense_assets_tests.recipes.at_length import DEEP, examples
 from datasense_assets_tests.recipes.chooser import Chooser, made_by
 from datasense_assets_tests.recipes.kitchen import Kitchen
 from datasense_assets_tests.recipes.proving import (
@@ -33,8 +33,6 @@ from datasense_assets_tests.recipes.proving import (
     table_ref,
 )
 
-DEEP = os.environ.get("DATASENSE_PROOF") == "deep"
-
 
 @pytest.fixture(scope="module")
 def bench(recipe_database: str) -> Iterator[Bench]:
@@ -43,11 +41,11 @@ def bench(recipe_database: str) -> Iterator[Bench]:
         connection.rollback()
 
 
-def prove(make: Callable[[Chooser], Example | None], check: Callable[[Example], Any], examples: int) -> None:
+def prove(make: Callable[[Chooser], Example | None], check: Callable[[Example], Any], usual: int) -> None:
     """Holds so many random examples against their references; a failing one is made as small as may be."""
 
     @settings(
-        max_examples=examples * 40 if DEEP else examples,
+        max_examples=examples(usual),
         derandomize=not DEEP,
         database=None,
         deadline=None,
