@@ -52,7 +52,10 @@ def default_home() -> Path:
 class Settings(BaseSettings):
     """Settings of one process, from `DATASENSE_*` variables; frozen, and safe to print (secrets are masked)."""
 
-    model_config = SettingsConfigDict(env_prefix="DATASENSE_", frozen=True, extra="ignore", env_ignore_empty=True)
+    # built when settings are first read, and not by whoever only imports
+    model_config = SettingsConfigDict(
+        env_prefix="DATASENSE_", frozen=True, extra="ignore", env_ignore_empty=True, defer_build=True
+    )
 
     env: Literal["development", "production"] = "development"
     home: Path = Field(default_factory=default_home)

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 
+from datasense_assets.assets.nodes import asset_node
 from datasense_assets.assets.specs import INVALID_TAG, tags_of
 from datasense_assets.catalog.models import InvalidRow, Organization, identifier
 from datasense_assets.running.graph_index import recipe_key, table_key, undiscovered_key
@@ -27,9 +28,14 @@ def invalid_asset(org: Organization, row: InvalidRow) -> dg.AssetsDefinition:
     said = "\n".join(f"- {problem}" for problem in row.problems)
     words = f"This {row.kind} cannot be used as it is stored in the catalog:\n\n{said}"
 
-    @dg.multi_asset(
-        name=f"{row.kind}_{row.id}",
-        specs=[
+    def refuse(_: dg.AssetExecutionContext) -> Iterator[Any]:
+        yield from ()
+        raise dg.Failure(description=words, allow_retries=False)
+
+    return asset_node(
+        f"{row.kind}_{row.id}",
+        refuse,
+        [
             dg.AssetSpec(
                 key=dg.AssetKey(list(key)),
                 group_name=identifier(org.slug),
@@ -40,8 +46,3 @@ def invalid_asset(org: Organization, row: InvalidRow) -> dg.AssetsDefinition:
         ],
         can_subset=True,
     )
-    def refuse() -> Iterator[Any]:
-        yield from ()
-        raise dg.Failure(description=words, allow_retries=False)
-
-    return refuse

@@ -6,6 +6,7 @@ from typing import Any
 import dagster as dg
 
 from datasense_assets.assets.checks import check_recipe, check_specs, checks_alone
+from datasense_assets.assets.nodes import asset_node
 from datasense_assets.assets.specs import input_keys_by_alias, recipe_spec
 from datasense_assets.catalog.models import Organization, RecipeRow
 from datasense_assets.running.graph_index import recipe_key
@@ -17,14 +18,6 @@ def recipe_asset(org: Organization, recipe: RecipeRow) -> dg.AssetsDefinition:
     """The asset of a recipe."""
     upstream = list(dict.fromkeys(input_keys_by_alias(org, recipe).values()))
 
-    @dg.multi_asset(
-        name=f"recipe_{recipe.id}",
-        specs=[recipe_spec(org, recipe, upstream)],
-        check_specs=check_specs(recipe_key(org.slug, recipe.name), recipe.checks),
-        # So that checks can be run without a build.
-        can_subset=bool(recipe.checks),
-        pool=RECIPE_POOL,
-    )
     def build(context: dg.AssetExecutionContext) -> Iterator[Any]:
         if checks_alone(context):
             yield from check_recipe(context, org, recipe)
@@ -33,4 +26,12 @@ def recipe_asset(org: Organization, recipe: RecipeRow) -> dg.AssetsDefinition:
 
         yield from build_recipe_table(context, org, recipe)
 
-    return build
+    return asset_node(
+        f"recipe_{recipe.id}",
+        build,
+        [recipe_spec(org, recipe, upstream)],
+        checks=check_specs(recipe_key(org.slug, recipe.name), recipe.checks),
+        # So that checks can be run without a build.
+        can_subset=bool(recipe.checks),
+        pool=RECIPE_POOL,
+    )

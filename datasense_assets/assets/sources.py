@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from datasense_assets.assets.checks import check_source, checks_alone, source_check_specs
+from datasense_assets.assets.nodes import asset_node
 from datasense_assets.assets.specs import source_table_spec, undiscovered_spec
 from datasense_assets.catalog.models import Organization, Source
 from datasense_assets.running.partitions import source_partitions
@@ -39,17 +40,6 @@ def source_asset(
         return _undiscovered_asset(org, source)
     partitions = source_partitions(org, source)
 
-    @dg.multi_asset(
-        name=op_name(source),
-        specs=[
-            source_table_spec(org, source, table, partitions, promised=promised and position == 0)
-            for position, table in enumerate(source.tables)
-        ],
-        check_specs=source_check_specs(org, source),
-        can_subset=True,
-        backfill_policy=in_chunks(backfill_chunk),
-        pool=pool_name(source.connector),
-    )
     def load(context: dg.AssetExecutionContext) -> Iterator[Any]:
         if checks_alone(context):
             yield from check_source(context, org, source)
@@ -58,14 +48,24 @@ def source_asset(
 
         yield from load_source(context, org, source)
 
-    return load
+    return asset_node(
+        op_name(source),
+        load,
+        [
+            source_table_spec(org, source, table, partitions, promised=promised and position == 0)
+            for position, table in enumerate(source.tables)
+        ],
+        checks=source_check_specs(org, source),
+        can_subset=True,
+        backfill_policy=in_chunks(backfill_chunk),
+        pool=pool_name(source.connector),
+    )
 
 
 def _undiscovered_asset(org: Organization, source: Source) -> dg.AssetsDefinition:
-    @dg.multi_asset(name=op_name(source), specs=[undiscovered_spec(org, source)], pool=pool_name(source.connector))
     def discover(context: dg.AssetExecutionContext) -> Iterator[Any]:
         from datasense_assets.assets.loading import discover_source
 
         yield from discover_source(context, org, source)
 
-    return discover
+    return asset_node(op_name(source), discover, [undiscovered_spec(org, source)], pool=pool_name(source.connector))

@@ -10,13 +10,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from datasense_assets.connectors.base import NetworkPolicy, Quota
 from datasense_assets.connectors.errors import BadConfig
 from datasense_assets.connectors.registry import connector_class, has_history, kinds, problem_with
 
 if TYPE_CHECKING:
     from datasense_assets.catalog.models import Problem
-    from datasense_assets.connectors.base import CallBudget, Connector
+    from datasense_assets.connectors.base import CallBudget, Connector, NetworkPolicy, Quota
 
 __all__ = [
     "NetworkPolicy",
@@ -31,6 +30,14 @@ __all__ = [
     "rereading",
     "validate_config",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "NetworkPolicy":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from datasense_assets.connectors.base import NetworkPolicy
+
+    return NetworkPolicy
 
 
 def validate_config(kind: str, config: Mapping[str, Any], credential_names: Collection[str]) -> list[Problem]:
@@ -129,6 +136,8 @@ def quotas_of(kind: str, config: Mapping[str, Any], credentials: Mapping[str, st
         BadConfig, CredentialRefused: as `open_connector`.
 
     """
+    from datasense_assets.connectors.base import Quota
+
     opener = _checked(kind, config, credentials)
     if hasattr(opener, "quotas"):
         found: tuple[Quota, ...] = opener.quotas(config, credentials)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from datetime import date, timedelta
 from typing import Any
 
@@ -193,17 +191,3 @@ def test_sensors_run_from_the_start_and_every_source_has_the_pool_of_its_connect
     statuses = {sensor.default_status for sensor in graph.sensors or ()}
     assert statuses == {dg.DefaultSensorStatus.RUNNING}
     assert node(snapshot(), "clean_water/health_forms/visits").op.pool == "connector_kobo"
-
-
-def test_loading_the_location_imports_neither_dlt_nor_ibis_nor_pyarrow_nor_a_database_driver() -> None:
-    code = (
-        "import sys, datasense_assets.definitions, datasense_assets.assets.graph as g;"
-        "from datasense_assets_tests.assets.test_graph import CHECKED;"
-        "from datasense_assets.settings import Settings;"
-        "g.build_definitions(CHECKED, Settings()).get_repository_def();"
-        "print([m for m in ('dlt', 'ibis', 'pyarrow', 'pandas', 'psycopg', 'sqlalchemy', 'lark', 'httpx') "
-        "if m in sys.modules and m not in before])"
-    )
-    code = f"import sys, dagster; before = set(sys.modules); {code}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "[]"

@@ -1,0 +1,36 @@
+"""What importing the location costs beside importing Dagster, which nobody can do without.
+
+    python benchmarks/import_time.py [--times 12]
+
+CPU seconds of fresh interpreters that take turns; the median of the ratios is what to trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+
+
+def cost(module: str) -> float:
+    """CPU seconds of a process that imports the module."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    """Measure and print one line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=12)
+    pairs = [(cost("dagster"), cost("datasense_assets.definitions")) for _ in range(parser.parse_args().times)]
+    theirs, ours = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(our / their for their, our in pairs)
+    print(f"import dagster {theirs:.2f} CPU s, import datasense_assets.definitions {ours:.2f}, ratio {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
