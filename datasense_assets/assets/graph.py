@@ -33,7 +33,8 @@ def build_definitions(
         snapshot: what exists; rows that cannot be used become visible failing assets.
         settings: of this process.
         stale_because: why the snapshot is not the catalog's newest, where it is not.
-        scoped: the snapshot is only a run's part: neither sensors nor the catalog's own check are built.
+        scoped: the snapshot is only a run's part: neither sensors nor the catalog's own check are built. With no
+            organisation in it the run is the platform's own, and they are.
     """
     checked = usable(snapshot)
     assets: list[dg.AssetsDefinition | dg.AssetSpec] = []
@@ -44,7 +45,7 @@ def build_definitions(
         assets += [source_asset(org, source, settings.backfill_chunk, promised=policies) for source in org.sources]
         assets += [recipe_asset(org, recipe) for recipe in org.recipes]
         assets += [invalid_asset(org, row) for row in org.invalid]
-    if scoped:
+    if scoped and checked.organizations:
         return dg.Definitions(assets=assets, executor=dg.in_process_executor)
     from datasense_assets.automation.housekeeping import housekeeping_job, housekeeping_schedule
 

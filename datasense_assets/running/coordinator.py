@@ -90,7 +90,7 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
     def submit_run(self, context: dg.SubmitRunContext) -> dg.DagsterRun:
         """Add what is missing of the tags, then queue the run as Dagster does."""
         run = context.dagster_run
-        what = t.selected(touched_paths(run))
+        what = t.selected(path for path in touched_paths(run) if path[0] != t.PLATFORM)
         if what.sources or what.recipes:
             missing = t.run_tags(run.tags, what, self._owner(run, what))
             if self._pods and pods.POD_CONFIG not in run.tags:

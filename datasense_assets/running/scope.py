@@ -18,9 +18,11 @@ import dagster as dg
 
 from datasense_assets.catalog.snapshot import SnapshotScope
 from datasense_assets.running import metering
-from datasense_assets.running.tags import Selected, selected
+from datasense_assets.running.tags import PLATFORM, Selected, selected
 
 _explicit: ContextVar[SnapshotScope | None] = ContextVar("datasense_scope", default=None)
+# Dagster's name for the job that holds every asset of a location.
+_ALL_ASSETS = "__ASSET_JOB"
 _RUN_ID = re.compile(r'"run_id":\s*"([0-9a-f-]{36})"')
 
 
@@ -44,7 +46,7 @@ def current_scope() -> SnapshotScope | None:
     if run is None:
         return None
     metering.begin_with_process()
-    return scope_of(selected(touched_paths(run)))
+    return scope_of_run(run)
 
 
 def touched_paths(run: dg.DagsterRun) -> set[tuple[str, ...]]:
@@ -57,6 +59,17 @@ def scope_of(what: Selected) -> SnapshotScope | None:
     """The scope that holds a selection; None for an empty one."""
     if not what.sources and not what.recipes:
         return None
+    return SnapshotScope(sources=what.sources, recipes=what.recipes)
+
+
+def scope_of_run(run: dg.DagsterRun) -> SnapshotScope | None:
+    """What a warm worker builds for a run; None: everything, for a run of all assets.
+
+    A scope of nothing is the platform's own part: its jobs, and the checks of the catalog itself.
+    """
+    if run.job_name == _ALL_ASSETS and run.asset_selection is None and run.asset_check_selection is None:
+        return None
+    what = selected(path for path in touched_paths(run) if path[:1] != (PLATFORM,))
     return SnapshotScope(sources=what.sources, recipes=what.recipes)
 
 

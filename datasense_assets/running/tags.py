@@ -47,6 +47,8 @@ MAX_RUNTIME = "dagster/max_runtime"
 HARD_LIMIT_AFTER_SECONDS = 600
 
 RECIPES_PART = "recipes"
+# First part of the keys of what is no organisation's.
+PLATFORM = "_platform"
 
 
 class Lane(StrEnum):

@@ -37,6 +37,15 @@ def test_a_worker_builds_the_sources_and_recipes_of_its_run() -> None:
     )
 
 
+def test_the_checks_of_the_catalog_and_the_platforms_own_jobs_build_no_source() -> None:
+    check = dg.AssetCheckKey(dg.AssetKey(["_platform", "catalog"]), "nothing_fails")
+    checks = dg.DagsterRun(
+        job_name="__ASSET_JOB", asset_selection=frozenset(), asset_check_selection=frozenset({check})
+    )
+    for run in (checks, dg.DagsterRun(job_name="housekeeping")):
+        assert core_execute_run(run) == SnapshotScope()
+
+
 def test_what_the_code_says_comes_first() -> None:
     with scoped_to(FORMS):
         assert core_execute_run(run_of("other/forms/visits")) == FORMS
