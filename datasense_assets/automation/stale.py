@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import groupby
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -24,9 +25,14 @@ from datasense_assets.settings import Settings
 if TYPE_CHECKING:
     from datasense_assets.catalog.state import StaleRecipe
 
+# Reaches beyond the longest pause between two looks by more than the longest transaction that records a load or build.
+RECENT, LONGEST_PAUSE = timedelta(minutes=5), 120.0
+WHOLE_EVERY = 300.0
+
 
 def build_stale_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefinition:
     """The sensor over the recipes of `index`."""
+    looks = Looks()
 
     @dg.sensor(
         name="stale_recipes",
@@ -43,7 +49,9 @@ def build_stale_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefini
         moment = now()
         with catalog_engine().begin() as connection:
             patience = timedelta(minutes=settings.recipe_patience_minutes)
-            rows = read_stale(connection, moment, COMPILER_VERSION, settings.shard, patience=patience)
+            rows = read_stale(
+                connection, moment, COMPILER_VERSION, settings.shard, patience=patience, recent=looks.reach(monotonic())
+            )
             mark_outdated(connection, rows, moment, settings.shard)
             if not rows:
                 return dg.SensorResult(skip_reason="every recipe is built from its newest inputs")
@@ -59,6 +67,25 @@ def build_stale_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefini
         return dg.SensorResult(run_requests=requests, skip_reason=skip)
 
     return stale_recipes
+
+
+class Looks:
+    """How far back a look has to reach, to see what has changed since the one before; all of it now and then.
+
+    What nothing in the catalog tells the time of (a pause that ended) is seen by the next look at everything.
+    """
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._whole: float | None = None
+
+    def reach(self, at: float) -> timedelta | None:
+        """For a look at `at` (seconds of a steady clock); None: at everything."""
+        last, self._last = self._last, at
+        if last is None or self._whole is None or at - self._whole >= WHOLE_EVERY or at - last > LONGEST_PAUSE:
+            self._whole = at
+            return None
+        return RECENT
 
 
 def busy_orgs(runs: Iterable[dg.DagsterRun]) -> frozenset[str]:

@@ -110,8 +110,28 @@ SPEC_CHANGED = """(
 
 _OUTDATED = f"({SPEC_CHANGED} OR st.compiler_version IS DISTINCT FROM :compiler_version)"
 
-_RECIPES = f"""
-WITH inputs AS ({INPUTS}),
+# Organisations in which something may have become stale of late, each found by an index; what is stale stays in it by
+# `outdated_since`. A build, another spec, or another time zone makes a recipe's row look changed too.
+_LOOKED_AT = """
+SELECT t.org_id FROM datasense.table_status ts JOIN datasense.source_tables t ON t.id = ts.table_id
+WHERE ts.changed_at > now() - make_interval(secs => :recent)
+UNION SELECT t.org_id FROM datasense.table_status ts JOIN datasense.source_tables t ON t.id = ts.table_id
+WHERE ts.columns_changed_at > now() - make_interval(secs => :recent)
+UNION SELECT r.org_id FROM datasense.recipe_status st JOIN datasense.recipes r ON r.id = st.recipe_id
+WHERE st.built_at > now() - make_interval(secs => :recent)
+UNION SELECT r.org_id FROM datasense.recipe_status st JOIN datasense.recipes r ON r.id = st.recipe_id
+WHERE st.outdated_since IS NOT NULL
+UNION SELECT r.org_id FROM datasense.recipe_status st JOIN datasense.recipes r ON r.id = st.recipe_id
+WHERE st.compiler_version < :compiler_version OR st.compiler_version > :compiler_version
+UNION SELECT r.org_id FROM datasense.recipe_status st JOIN datasense.recipes r ON r.id = st.recipe_id
+WHERE st.built_for < (CAST(:now AS timestamptz) AT TIME ZONE 'UTC' + interval '14 hours')::date
+UNION SELECT r.org_id FROM datasense.recipes r WHERE r.updated_at > now() - make_interval(secs => :recent)
+UNION SELECT o.id FROM datasense.organizations o WHERE o.updated_at > now() - make_interval(secs => :recent)
+"""
+_OF_THESE = "WHERE r.org_id = ANY (CAST(:orgs AS bigint[]))"
+
+_RECIPES = """
+WITH inputs AS ({inputs}),
 grouped AS (
     SELECT recipe_id, json_agg(inputs ORDER BY alias) AS inputs,
            bool_or(NOT missing AND differs) AS changed, max(changed_at) AS changed_at
@@ -119,27 +139,33 @@ grouped AS (
 ),
 every AS (
     SELECT r.id AS recipe_id, r.name, r.spec_hash, o.id AS org_id, o.slug AS org_slug, o.tier,
-           {_OUTDATED} AS spec_changed, coalesce(g.inputs, '[]') AS inputs,
+           {outdated} AS spec_changed, coalesce(g.inputs, '[]') AS inputs,
            coalesce(st.failed_at > greatest(g.changed_at, r.updated_at), false) AS failed_unchanged,
            st.failures_in_a_row, st.last_requested_at, st.outdated_since,
-           bool_or({_OUTDATED} OR coalesce(g.changed, false)) OVER (PARTITION BY o.id) AS org_has_stale
+           bool_or({outdated} OR coalesce(g.changed, false)) OVER (PARTITION BY o.id) AS org_has_stale
     FROM datasense.recipes r
     JOIN datasense.recipe_status st ON st.recipe_id = r.id
     JOIN datasense.organizations o ON o.id = r.org_id
     LEFT JOIN grouped g ON g.recipe_id = r.id
-    WHERE {SHARD_CONDITION}
+    {of_these} {shard}
       AND NOT EXISTS (SELECT FROM datasense.pauses p WHERE p.org_id = o.id AND p.source_id IS NULL)
 )
 SELECT * FROM every WHERE org_has_stale ORDER BY org_slug, name
-"""  # noqa: S608 - constants of ours
+"""
+_ALL = _RECIPES.format(inputs=INPUTS, outdated=_OUTDATED, of_these="WHERE", shard=SHARD_CONDITION)
+_OF_ORGS = _RECIPES.format(
+    inputs=f"{INPUTS} {_OF_THESE}", outdated=_OUTDATED, of_these=f"{_OF_THESE} AND", shard=SHARD_CONDITION
+)
 
-
-_MARK_OUTDATED = f"""
-UPDATE datasense.recipe_status st
-SET outdated_since = CASE WHEN st.recipe_id = ANY(CAST(:ids AS bigint[])) THEN CAST(:now AS timestamptz) END
+_MARK_OUTDATED = """
+UPDATE datasense.recipe_status SET outdated_since = CAST(:now AS timestamptz)
+WHERE recipe_id = ANY (CAST(:ids AS bigint[])) AND outdated_since IS NULL
+"""
+_MARK_BUILT = f"""
+UPDATE datasense.recipe_status st SET outdated_since = NULL
 FROM datasense.recipes r JOIN datasense.organizations o ON o.id = r.org_id
 WHERE r.id = st.recipe_id AND {SHARD_CONDITION}
-  AND (st.outdated_since IS NULL) = (st.recipe_id = ANY(CAST(:ids AS bigint[])))
+  AND st.outdated_since IS NOT NULL AND st.recipe_id <> ALL (CAST(:ids AS bigint[]))
   AND NOT EXISTS (SELECT FROM datasense.pauses p WHERE p.org_id = o.id AND p.source_id IS NULL)
 """  # noqa: S608 - the condition is a constant of ours
 
@@ -151,14 +177,25 @@ def stale_recipes(
     shard: Shard | None = None,
     *,
     patience: timedelta | None = None,
+    recent: timedelta | None = None,
 ) -> list[StaleRecipe]:
     """Recipes to be built again, by organisation and name, those below a stale recipe included.
+
+    With `recent`, only organisations are looked at in which something was stale before (`mark_outdated`), or has
+    changed for so long: found by index, however many there are. It must reach back beyond the last look, and beyond
+    the longest transaction that writes what a load or build has brought. None: all of them.
 
     Organisations that are paused are left out. Two stale recipes of one organisation belong in one run. After
     `patience` (None: never) a recipe is built from what is there, though an input is still due or running.
     """
     binds = {"now": now, "compiler_version": compiler_version, **shard_binds(shard)}
-    rows = connection.execute(text(_RECIPES), binds).mappings().all()
+    if recent is None:
+        rows = connection.execute(text(_ALL), binds).mappings().all()
+    else:
+        orgs = read_changed_orgs(connection, now, compiler_version, recent)
+        if not orgs:
+            return []
+        rows = connection.execute(text(_OF_ORGS), {**binds, "orgs": orgs}).mappings().all()
     directly = {
         (row["org_id"], row["name"])
         for row in rows
@@ -173,6 +210,12 @@ def stale_recipes(
         replace(each, blocked_upstreams=tuple(name for name in each.upstreams if (each.org_id, name) in waiting))
         for each in found
     ]
+
+
+def read_changed_orgs(connection: Connection, now: datetime, compiler_version: int, recent: timedelta) -> list[int]:
+    """Ids of the organisations that `stale_recipes` looks at with `recent`."""
+    binds = {"now": now, "compiler_version": compiler_version, "recent": recent.total_seconds()}
+    return list(connection.execute(text(_LOOKED_AT), binds).scalars())
 
 
 def _differs(each: Mapping[str, Any]) -> bool:
@@ -227,4 +270,7 @@ def _stale_recipe(row: RowMapping, stale: set[tuple[int, str]], before: datetime
 
 def mark_outdated(connection: Connection, rows: Sequence[StaleRecipe], now: datetime, shard: Shard | None) -> None:
     """Note since when each of the stale recipes is so, and that the others of the shard are not."""
-    connection.execute(text(_MARK_OUTDATED), {"ids": [row.recipe_id for row in rows], "now": now, **shard_binds(shard)})
+    ids = [row.recipe_id for row in rows]
+    if ids:
+        connection.execute(text(_MARK_OUTDATED), {"ids": ids, "now": now})
+    connection.execute(text(_MARK_BUILT), {"ids": ids, **shard_binds(shard)})
