@@ -124,7 +124,7 @@ def _from_file(path: Path) -> SecretStr:
 def encrypt(value: SecretStr | str, settings: Settings) -> str:
     """The value as a Fernet token under the newest key, fit for `{"encrypted": ...}`."""
     plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-    return _fernet(secret_keys(settings)).encrypt(plain.encode()).decode()
+    return fernet(secret_keys(settings)).encrypt(plain.encode()).decode()
 
 
 def decrypt(token: str, settings: Settings) -> SecretStr:
@@ -137,7 +137,7 @@ def decrypt(token: str, settings: Settings) -> SecretStr:
     from cryptography.fernet import InvalidToken
 
     try:
-        return SecretStr(_fernet(secret_keys(settings)).decrypt(token.encode()).decode())
+        return SecretStr(fernet(secret_keys(settings)).decrypt(token.encode()).decode())
     except InvalidToken:
         raise SecretMissing(
             "A secret kept in the catalog was encrypted with a key that is not here.",
@@ -150,7 +150,7 @@ def opens(token: str, keys: Iterable[str]) -> bool:
     from cryptography.fernet import InvalidToken
 
     try:
-        _fernet(keys).decrypt(token.encode())
+        fernet(keys).decrypt(token.encode())
     except InvalidToken:
         return False
     return True
@@ -158,13 +158,16 @@ def opens(token: str, keys: Iterable[str]) -> bool:
 
 def secret_keys(settings: Settings) -> tuple[str, ...]:
     """Fernet keys, newest first: of DATASENSE_SECRET_KEY, else of a key file in DATASENSE_HOME, made on first need."""
-    if settings.secret_key is not None:
-        given = settings.secret_key.get_secret_value().split(",")
-        return tuple(key.strip() for key in given if key.strip())
-    return (_key_of_file(settings.home / "secret.key"),)
+    given = _keys_of_file(key_file(settings)) if settings.secret_key is None else settings.secret_key.get_secret_value()
+    return tuple(key.strip() for key in given.split(",") if key.strip())
 
 
-def _key_of_file(path: Path) -> str:
+def key_file(settings: Settings) -> Path:
+    """Where keys are that DATASENSE_SECRET_KEY does not hold."""
+    return settings.home / "secret.key"
+
+
+def _keys_of_file(path: Path) -> str:
     if not path.exists():
         from cryptography.fernet import Fernet
 
@@ -179,7 +182,12 @@ def _key_of_file(path: Path) -> str:
     return path.read_text(encoding="ascii").strip()
 
 
-def _fernet(keys: Iterable[str]) -> MultiFernet:
+def fernet(keys: Iterable[str]) -> MultiFernet:
+    """What encrypts with the first of the keys and opens with any.
+
+    Raises:
+        SecretMissing: one of them is no Fernet key, or there is none.
+    """
     from cryptography.fernet import Fernet, MultiFernet
 
     try:

@@ -21,6 +21,7 @@ from datasense_assets.cli import (
     exporting,
     housekeeping,
     importing,
+    keys,
     limits,
     lineage,
     listing,
@@ -132,6 +133,7 @@ app.command(rich_help_panel=_RUNNING)(pausing.pause)
 app.command(rich_help_panel=_RUNNING)(pausing.resume)
 app.add_typer(alerting.app, name="alerts", rich_help_panel=_PLATFORM)
 app.add_typer(housekeeping.app, name="housekeeping", rich_help_panel=_PLATFORM)
+app.add_typer(keys.app, name="keys", rich_help_panel=_PLATFORM)
 app.add_typer(limits.app, name="limits", rich_help_panel=_PLATFORM)
 app.command(rich_help_panel=_PLATFORM)(metrics.metrics)
 app.command(rich_help_panel=_PLATFORM)(doctor.doctor)
