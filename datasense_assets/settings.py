@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     env: Literal["development", "production"] = "development"
     home: Path = Field(default_factory=default_home)
     database_url: SecretStr | None = None
+    storage_url: SecretStr | None = None
     secret_key: SecretStr | None = None
     allow_private_addresses: bool = False
     http_timeout: float = Field(default=60.0, gt=0)

@@ -16,10 +16,18 @@ from datasense_assets.settings import get_settings
 
 
 def storage_url() -> str:
-    """URL of the database for Dagster's storage: `postgresql+psycopg2://`, the driver that Dagster's NOTIFY needs."""
-    from datasense_assets.warehouse.database import database_url
+    """URL of the database for Dagster's storage: `postgresql+psycopg2://`, the driver that Dagster's NOTIFY needs.
 
-    url = database_url(get_settings())
+    DATASENSE_STORAGE_URL, else the platform's own database. Behind a pooler it has to be another pool: what Dagster, or
+    its migrations, set for a session stays with the connection for whoever gets it next.
+    """
+    from datasense_assets.warehouse.database import database_url, normalized_url
+
+    settings = get_settings()
+    if settings.storage_url is not None:
+        url = normalized_url(settings.storage_url.get_secret_value(), "DATASENSE_STORAGE_URL")
+    else:
+        url = database_url(settings)
     return "postgresql+psycopg2://" + url.split("://", 1)[1]
 
 
