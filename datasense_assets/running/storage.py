@@ -1,18 +1,37 @@
 """Dagster's own storage and logs, placed by our settings: classes that dagster.yaml names.
 
-They exist because `env:` in dagster.yaml has no default and cannot start the embedded server.
+They exist because `env:` in dagster.yaml has no default and cannot start the embedded server, and because Dagster opens
+a connection for every query: about a hundred a run, each a process of the server.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 # No public name exists for the local compute log manager; dagster.yaml can name it, Python cannot import it otherwise.
 from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager  # noqa: TID251
-from dagster_postgres import DagsterPostgresStorage
+from dagster_postgres import (
+    DagsterPostgresStorage,
+    PostgresEventLogStorage,
+    PostgresRunStorage,
+    PostgresScheduleStorage,
+)
 
 from datasense_assets.settings import get_settings
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+# A connection that was in use a moment ago needs no question whether it is alive.
+_ASK_AFTER_SECONDS = 5.0
+_KEPT_OPEN = 2
+# By URL: the databases whose tables this process has seen, and what it knows of their indexes.
+_prepared: set[str] = set()
+_known_indexes: dict[str, tuple[dict[str, bool], dict[str, bool]]] = {}
 
 
 def storage_url() -> str:
@@ -31,8 +50,75 @@ def storage_url() -> str:
     return "postgresql+psycopg2://" + url.split("://", 1)[1]
 
 
+@lru_cache(maxsize=4)
+def pooled_engine(url: str) -> Engine:
+    """The process's one engine for Dagster's storage: as many connections as threads ask for, two kept open.
+
+    Safe after a fork: a child opens connections of its own and leaves its parent's alone. A connection that the server
+    has closed meanwhile is replaced.
+    """
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.exc import DisconnectionError
+
+    made = create_engine(
+        url, isolation_level="AUTOCOMMIT", pool_size=_KEPT_OPEN, max_overflow=-1, pool_recycle=600, pool_use_lifo=True
+    )
+
+    def still_alive(connection: Any, record: Any, _proxy: Any) -> None:
+        if monotonic() - record.info.get("given_back", float("-inf")) < _ASK_AFTER_SECONDS:
+            return
+        if not made.dialect.do_ping(connection):
+            raise DisconnectionError("the server has closed this connection")
+
+    def given_back(_connection: Any, record: Any) -> None:
+        record.info["given_back"] = monotonic()
+
+    event.listen(made, "checkout", still_alive)
+    event.listen(made, "checkin", given_back)
+    os.register_at_fork(after_in_child=lambda: made.dispose(close=False))
+    return made
+
+
+class _PooledRuns(PostgresRunStorage):
+    """Runs through the pool. Dagster has a setting for a pool in its webserver only, which replaces `_engine` too."""
+
+    def __init__(self, url: str, *, create: bool) -> None:
+        super().__init__(url, should_autocreate_tables=create)
+        self._engine = pooled_engine(url)
+        self._index_migration_cache = _known_indexes[url][0]
+
+
+class _PooledEvents(PostgresEventLogStorage):
+    """Events through the pool."""
+
+    def __init__(self, url: str, *, create: bool) -> None:
+        super().__init__(url, should_autocreate_tables=create)
+        self._engine = pooled_engine(url)
+        self._secondary_index_cache = _known_indexes[url][1]
+
+
+class _PooledSchedules(PostgresScheduleStorage):
+    """Schedules and sensors through the pool."""
+
+    def __init__(self, url: str, *, create: bool) -> None:
+        super().__init__(url, should_autocreate_tables=create)
+        self._engine = pooled_engine(url)
+
+
 class HomeStorage(DagsterPostgresStorage):
-    """Dagster's Postgres storage in the database of DATASENSE_DATABASE_URL, or in the embedded server."""
+    """Dagster's Postgres storage in the database of DATASENSE_DATABASE_URL, or in the embedded server.
+
+    One pool a process, whatever number of instances it opens; tables are looked for once a process.
+    """
+
+    def __init__(self, postgres_url: str, inst_data: Any = None) -> None:
+        create = postgres_url not in _prepared
+        _known_indexes.setdefault(postgres_url, ({}, {}))
+        super().__init__(postgres_url, should_autocreate_tables=False, inst_data=inst_data)
+        self._run_storage = _PooledRuns(postgres_url, create=create)
+        self._event_log_storage = _PooledEvents(postgres_url, create=create)
+        self._schedule_storage = _PooledSchedules(postgres_url, create=create)
+        _prepared.add(postgres_url)
 
     @classmethod
     def config_type(cls) -> Mapping[str, Any]:

@@ -1,0 +1,99 @@
+"""Dagster's storage through one pool a process."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psycopg
+import pytest
+
+from datasense_assets.running.storage import pooled_engine, storage_url
+from datasense_assets.settings import get_settings
+from datasense_assets_tests.platform.running import ROOT
+
+
+@pytest.fixture
+def home(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    monkeypatch.setenv("DATASENSE_DATABASE_URL", database_url)
+    monkeypatch.setenv("DATASENSE_HOME", str(tmp_path))
+    get_settings.cache_clear()
+    yield tmp_path
+    get_settings.cache_clear()
+
+
+def backends(url: str) -> set[int]:
+    query = """SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()
+               AND backend_type = 'client backend'"""
+    with psycopg.connect(url, autocommit=True) as connection:
+        return {row[0] for row in connection.execute(query).fetchall()}
+
+
+def work(home: Path) -> str:
+    """An instance opened, a run written and read, as each run of a warm worker does it."""
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        run = instance.add_run(dg.DagsterRun(job_name="any"))
+        instance.report_engine_event("said", run)
+        assert [e.dagster_event.message for e in instance.all_logs(run.run_id) if e.dagster_event] == ["said"]
+        return run.run_id
+
+
+def test_many_instances_and_threads_of_a_process_share_a_few_connections(home: Path, database_url: str) -> None:
+    work(home)
+    first = backends(database_url)
+    assert 1 <= len(first) <= 2
+    for _ in range(5):
+        work(home)
+    assert backends(database_url) == first
+    threads = [threading.Thread(target=work, args=(home,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(backends(database_url)) <= 2
+
+
+def test_a_forked_process_opens_connections_of_its_own(home: Path, database_url: str) -> None:
+    work(home)
+    before = backends(database_url)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work(home)
+            status = 0 if len(backends(database_url) - before) >= 1 and before <= backends(database_url) else 2
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    # and the parent's are as they were
+    work(home)
+    assert backends(database_url) == before
+
+
+def test_a_connection_that_the_server_closed_is_replaced(home: Path, database_url: str) -> None:
+    work(home)
+    pooled = pooled_engine(storage_url())
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    for record in _idle(pooled):
+        record.info["given_back"] = 0.0
+    work(home)
+
+
+def _idle(engine) -> list:  # type: ignore[no-untyped-def,type-arg]
+    """The records of connections that wait in the pool: as if they had waited for long."""
+    found = []
+    while engine.pool.checkedin() > 0:
+        record = engine.pool._do_get()
+        found.append(record)
+    for record in found:
+        engine.pool._do_return_conn(record)
+    return found
