@@ -21,6 +21,10 @@ setup(
         "dagster-postgres>=0.29,<0.30",
         "dagster-dlt>=0.29,<0.30",
         "dagster-k8s>=0.29,<0.30",
+        # warm workers: runs in processes that are there already; 5.6 can leave a message to who has a free slot
+        "dagster-celery[redis]>=0.29,<0.30",
+        "celery[redis]>=5.6,<6",
+        "redis>=5.2",
         # loading: dlt writes, pyarrow carries, psycopg2 is what dlt and Dagster's storage speak
         "dlt[postgres]>=1.31,<2",
         "pyarrow>=21",

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -61,6 +62,7 @@ class Settings(BaseSettings):
     home: Path = Field(default_factory=default_home)
     database_url: SecretStr | None = None
     storage_url: SecretStr | None = None
+    redis_url: SecretStr | None = None
     secret_key: SecretStr | None = None
     allow_private_addresses: bool = False
     http_timeout: float = Field(default=60.0, gt=0)
@@ -132,3 +134,15 @@ def set_environment(variables: Mapping[str, str]) -> None:
     """Set variables for this process and whatever it starts, and have the settings read anew (the demo's own way)."""
     os.environ.update(variables)
     get_settings.cache_clear()
+
+
+@contextmanager
+def environment_kept() -> Iterator[None]:
+    """Whatever the block does to the environment is undone at its end."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        if dict(os.environ) != before:
+            os.environ.clear()
+            os.environ.update(before)

@@ -141,6 +141,8 @@ _EXPLAINERS = (
     ("datasense_assets.catalog.credentials", "SecretMissing", _input_wrong),
     ("datasense_assets.warehouse.errors", "WarehouseError", _world_failed),
     ("datasense_assets.catalog.migrate", "CatalogVersionError", _world_failed),
+    ("datasense_assets.running.warm.broker", "RedisUnavailable", _world_failed),
+    ("datasense_assets.running.warm.worker", "WrongLauncher", _input_wrong),
     ("pydantic_core", "ValidationError", _settings_error),
     ("sqlalchemy.exc", "DBAPIError", _database_error),
     ("psycopg", "Error", _database_error),

@@ -32,6 +32,7 @@ from datasense_assets.cli import (
     sources,
     status,
     syncing,
+    working,
 )
 from datasense_assets.cli.errors import DONE, INPUT_WRONG, INTERRUPTED, WORLD_FAILED, Explained, explain
 from datasense_assets.cli.output import print_text, say, show_failure
@@ -138,6 +139,8 @@ app.add_typer(limits.app, name="limits", rich_help_panel=_PLATFORM)
 app.command(rich_help_panel=_PLATFORM)(metrics.metrics)
 app.command(rich_help_panel=_PLATFORM)(doctor.doctor)
 app.add_typer(importing.app, name="import", rich_help_panel=_RECIPES)
+app.command(rich_help_panel=_PLATFORM)(working.up)
+app.command(rich_help_panel=_PLATFORM)(working.worker)
 app.add_typer(database.app, name="db", rich_help_panel=_PLATFORM)
 
 

@@ -63,6 +63,10 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
         what `get_settings` gives.
         """
         limits = lim.with_set(self.default_limits, self._limits_set())
+        # a run that warm workers have no room for waits here, where it has its priority and may be canceled
+        slots_by_lane = getattr(self._instance.run_launcher, "slots_by_lane", None)
+        if slots_by_lane is not None:
+            limits = lim.within_slots(limits, slots_by_lane())
         made = {"max_concurrent_runs": limits.total, "tag_concurrency_limits": [dict(each) for each in limits.tags]}
         concurrency = self._instance.get_settings("concurrency")
         if isinstance(concurrency.get("runs"), dict):

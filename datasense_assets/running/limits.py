@@ -65,6 +65,17 @@ def with_set(defaults: Limits, set_limits: Iterable[RunLimit]) -> Limits:
     return Limits(total, tuple(tags.values()))
 
 
+def within_slots(limits: Limits, slots: Mapping[str, int]) -> Limits:
+    """The limits, those of lanes no higher than what workers take at once; a lane without workers has no place."""
+    tags = {_about(each): each for each in limits.tags}
+    for lane in t.Lane:
+        place = slots.get(lane.value, 0)
+        own = limits.of("lane", lane.value)
+        at_once = place if own is None else min(own, place)
+        tags[(t.LANE, lane.value)] = {"key": t.LANE, "value": lane.value, "limit": at_once}
+    return Limits(limits.total, tuple(tags.values()))
+
+
 def listed(limits: Limits) -> list[tuple[LimitScope, str, int]]:
     """The limits that can be set, as (scope, name, limit), in the order of the scopes."""
     from datasense_assets.catalog.state.limits import SCOPES

@@ -27,7 +27,7 @@ _RUN_ID = re.compile(r'"run_id":\s*"([0-9a-f-]{36})"')
 
 
 @contextmanager
-def scoped_to(scope: SnapshotScope) -> Iterator[None]:
+def scoped_to(scope: SnapshotScope | None) -> Iterator[None]:
     """Build only `scope` while the context lasts: for tests, the CLI and warm workers."""
     metering.begin()
     token = _explicit.set(scope)

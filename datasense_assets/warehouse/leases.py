@@ -36,6 +36,11 @@ _RELEASE = """
 UPDATE datasense.leases SET expires_at = '-infinity'
  WHERE source_id = %(source_id)s AND owner = %(owner)s AND fence = %(fence)s
 """
+# an owner is a run's id and a try
+_RELEASE_OF_DEAD = """
+UPDATE datasense.leases SET expires_at = '-infinity'
+ WHERE starts_with(owner, %(run_id)s || '/') AND expires_at > clock_timestamp()
+"""
 
 
 class LeaseLost(WarehouseError):
@@ -148,3 +153,11 @@ def holder(connection: psycopg.Connection, source_id: int) -> str | None:
         "SELECT owner FROM datasense.leases WHERE source_id = %s AND expires_at > clock_timestamp()", (source_id,)
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def release_of_dead(connection: psycopg.Connection, run_id: str) -> int:
+    """Let the next owner in where the run that holds a source is known to be dead; how many sources it held.
+
+    Should it live after all, it loses its right to write at its next renewal, and its fence is no longer the highest.
+    """
+    return connection.execute(_RELEASE_OF_DEAD, {"run_id": run_id}).rowcount

@@ -1,0 +1,1 @@
+"""Warm workers: runs inside processes that are there already, given out by Celery over Redis."""
