@@ -80,6 +80,7 @@ class Settings(BaseSettings):
     min_free_memory_mb: int = Field(default=200, ge=0)
     min_free_disk_mb: int = Field(default=500, ge=0)
     no_room_wait_seconds: float = Field(default=120.0, gt=0)
+    runs_kept_days: int = Field(default=30, ge=0)
     backfill_chunk: int = Field(default=31, ge=1)
     operator_contacts: SecretStr | None = None
     ui_url: str | None = None

@@ -6,9 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import dagster as dg
+
 from datasense_assets.assets.reading_mode import Mode, Reading
 from datasense_assets.catalog.models import Source
 from datasense_assets.connectors import has_history, max_minutes_of
+from datasense_assets.running import tags as t
 from datasense_assets.running.failures import NoRoomHere, TookTooLong
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import Settings
@@ -31,15 +34,38 @@ class TimeLimit:
     ends_at: float
 
     @classmethod
-    def of_run(cls, started_at: float, source: Source) -> TimeLimit:
-        """Counted from the start of the run (seconds of the epoch), its retries and their waits included."""
+    def of_run(cls, context: dg.AssetExecutionContext, started_at: float, source: Source) -> TimeLimit:
+        """Counted from the start of the run (seconds of the epoch), retries, their waits and runs before it included.
+
+        Those before are the ones in whose place Dagster made this run. Where it had stopped one of them there is no
+        time left: else what hangs would hang again, and nobody would have written down why.
+        """
         minutes = source.max_minutes or max_minutes_of(source.connector)
-        return cls(minutes, started_at + minutes * 60)
+        before = _taken_before(context)
+        left = minutes * 60 - sum(before)
+        hard = context.run.tags.get(t.MAX_RUNTIME, "")
+        if hard.isdecimal() and max(before, default=0.0) >= int(hard):
+            left = 0
+        return cls(minutes, started_at + left)
 
     def check(self) -> None:
         """Raise TookTooLong where the time is over."""
         if time.time() >= self.ends_at:
             raise TookTooLong(self.minutes)
+
+
+def _taken_before(context: dg.AssetExecutionContext) -> list[float]:
+    """Seconds that each run took whose worker was lost and in whose place this one is."""
+    tags = context.run.tags
+    if t.RETRY_NUMBER not in tags or t.ROOT_RUN not in tags:
+        return []
+    root = context.instance.get_run_record_by_id(tags[t.ROOT_RUN])
+    others = context.instance.get_run_records(dg.RunsFilter(tags={t.ROOT_RUN: tags[t.ROOT_RUN]}))
+    return [
+        record.end_time - record.start_time
+        for record in [*([root] if root else []), *others]
+        if record.start_time is not None and record.end_time is not None
+    ]
 
 
 def refuse_heavy_without_room(source: Source, reading: Reading, settings: Settings) -> None:

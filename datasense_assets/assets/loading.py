@@ -45,7 +45,7 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
     """
     reading = _reading(context, org, source)
     meter = Meter.of_run(context, "source", source.slug)
-    time_limit = TimeLimit.of_run(meter.started_at, source)
+    time_limit = TimeLimit.of_run(context, meter.started_at, source)
     started = datetime.now(UTC)
     failures: list[tuple[str, SourceError]] = []
     with _lease(context, source) as lease:

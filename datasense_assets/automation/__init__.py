@@ -15,6 +15,7 @@ def sensors(index: GraphIndex, settings: Settings) -> list[dg.SensorDefinition]:
     """Every sensor of the code location."""
     from datasense_assets.automation.alerts.sensor import build_alerts_sensor
     from datasense_assets.automation.due import build_due_sensor
+    from datasense_assets.automation.lost import build_lost_runs_sensor
     from datasense_assets.automation.reload import build_reload_sensor
     from datasense_assets.automation.requests import build_requests_sensor
     from datasense_assets.automation.rereads import build_reread_sensor
@@ -28,5 +29,6 @@ def sensors(index: GraphIndex, settings: Settings) -> list[dg.SensorDefinition]:
         build_stale_sensor(index, settings),
         build_requests_sensor(index, settings),
         build_reread_sensor(index, settings),
+        build_lost_runs_sensor(index),
         build_reload_sensor(index, settings),
     ]

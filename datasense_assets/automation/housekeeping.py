@@ -1,9 +1,10 @@
-"""Housekeeping, once a night: a job of one small op that puts away what runs left behind (`ingest.housekeeping`)."""
+"""Housekeeping, once a night: a job of one small op that puts away what runs left behind (`putting_away`)."""
 
 from datetime import UTC, datetime
 
 import dagster as dg
 
+from datasense_assets.automation.putting_away import put_everything_away
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 
@@ -15,9 +16,7 @@ _WHEN = "40 5 * * *"
 @dg.op(description="Puts away old records, staged tables and scratch of runs that are dead.")
 def put_away(context: dg.OpExecutionContext) -> None:
     """Log what was put away; fail only where the catalog cannot be reached."""
-    from datasense_assets.ingest.housekeeping import keep_house
-
-    for each in keep_house(catalog_engine(), get_settings(), datetime.now(UTC)):
+    for each in put_everything_away(catalog_engine(), get_settings(), context.instance, datetime.now(UTC)):
         if each.skipped is not None:
             context.log.warning("%s: %s", each.where, each.skipped)
         elif each.count:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from datasense_assets.cli.address import open_catalog
+from datasense_assets.cli.here import instance_for_runs
 from datasense_assets.cli.output import JsonFlag, print_json, print_table, say
 from datasense_assets.settings import get_settings
 
@@ -25,11 +26,11 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be put away.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Put away old records, staged tables, kept pages and scratch of dead runs; the nightly schedule does the same."""
-    from datasense_assets.ingest.housekeeping import keep_house
+    """Put away old records, staged tables, kept pages and scratch of dead runs, as the nightly schedule does."""
+    from datasense_assets.automation.putting_away import put_everything_away
 
-    with open_catalog() as catalog:
-        done = keep_house(catalog, get_settings(), datetime.now(UTC), dry_run=dry_run)
+    with open_catalog() as catalog, instance_for_runs() as instance:
+        done = put_everything_away(catalog, get_settings(), instance, datetime.now(UTC), dry_run=dry_run)
     if as_json:
         print_json({"dry_run": dry_run, "done": [asdict(each) for each in done]})
         return

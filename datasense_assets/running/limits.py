@@ -97,7 +97,9 @@ def kept_for_people(limits: Limits) -> int | None:
     return 0 if None in taken else limits.total - sum(each or 0 for each in taken)
 
 
-def reconcile_pools(instance: dg.DagsterInstance, catalog: Engine, defaults: Limits) -> dict[str, int]:
+def reconcile_pools(
+    instance: dg.DagsterInstance, catalog: Engine, defaults: Limits, *, dry_run: bool = False
+) -> dict[str, int]:
     """Give each connector's pool as many slots as runs of the connector may run at once; return what was changed.
 
     A pool is set by itself and never by the default of all pools: changing that on a live instance fails the steps of
@@ -118,8 +120,9 @@ def reconcile_pools(instance: dg.DagsterInstance, catalog: Engine, defaults: Lim
     for kind in used:
         pool, wanted = POOL_PREFIX + kind, limits.binding("connector", kind)
         if wanted is not None and now.get(pool) != wanted:
-            storage.set_concurrency_slots(pool, wanted)
             changed[pool] = wanted
+            if not dry_run:
+                storage.set_concurrency_slots(pool, wanted)
     return changed
 
 

@@ -36,10 +36,13 @@ REREAD_ALL = "all"
 FAILING = "datasense/failing"
 # Of a run that tries another one again: the first of them.
 ROOT_RUN = "dagster/root_run_id"
+# Of a run that Dagster made because the worker of the one before was lost: the how-manieth.
+RETRY_NUMBER = "dagster/retry_number"
 PRIORITY = "dagster/priority"
 BACKFILL = "dagster/backfill"
 SENSOR = "dagster/sensor_name"
 PARTITION = "dagster/partition"
+WILL_RETRY = "dagster/will_retry"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 MAX_RUNTIME = "dagster/max_runtime"

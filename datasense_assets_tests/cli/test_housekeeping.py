@@ -40,3 +40,37 @@ def test_status_says_what_runs_have_cost(datasense: CommandLine) -> None:
     (org,) = datasense("status", "--costs", "--json").document["rows"]
     assert (org["org"], org["name"], org["runs"]) == (datasense.org, None, row["runs"])
     assert f"{datasense.org}/places" in datasense("status", datasense.org, "--costs").out
+
+
+def put_away(datasense: CommandLine, what: str, *words: str) -> list[str] | int:
+    """What housekeeping says of one thing: names where it has some, else how many."""
+    said = datasense("housekeeping", "run", "--json", *words).document["done"]
+    (found,) = [each for each in said if each["what"] == what]
+    return found["names"] or found["count"]
+
+
+def test_old_runs_are_forgotten_but_not_those_that_filled_a_partition_last(datasense: CommandLine) -> None:
+    datasense("apply", datasense.manifest())
+    for _ in range(3):
+        datasense("sync", datasense.org, "--local")
+    datasense.rows("UPDATE runs SET create_timestamp = now() - interval '29 days'")
+    assert put_away(datasense, "records of runs") == 0
+    datasense.rows("UPDATE runs SET create_timestamp = now() - interval '31 days'")
+    last = datasense.rows("SELECT run_id FROM runs ORDER BY id DESC LIMIT 1")
+    assert put_away(datasense, "records of runs", "--dry-run") == 2
+    assert datasense.rows("SELECT count(*) FROM runs") == [(3,)]
+    assert put_away(datasense, "records of runs") == 2
+    assert datasense.rows("SELECT run_id FROM runs") == last
+    assert datasense.rows("SELECT DISTINCT run_id FROM event_logs") == last
+    assert put_away(datasense, "records of runs") == 0
+
+
+def test_the_pools_of_connectors_follow_the_limits(datasense: CommandLine) -> None:
+    datasense("apply", datasense.manifest())
+    assert put_away(datasense, "limits of pools") == ["connector_csv=4"]
+    limit = "INSERT INTO datasense.run_limits (scope, name, at_once) VALUES ('connector', 'csv', 7)"
+    datasense.rows(limit)
+    assert put_away(datasense, "limits of pools", "--dry-run") == ["connector_csv=7"]
+    assert put_away(datasense, "limits of pools") == ["connector_csv=7"]
+    assert put_away(datasense, "limits of pools") == 0
+    assert datasense.rows("SELECT count(*) FROM concurrency_slots WHERE concurrency_key = 'connector_csv'") == [(7,)]

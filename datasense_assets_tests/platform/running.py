@@ -188,9 +188,9 @@ class Graphql:
     def __init__(self, platform: Platform) -> None:
         self.ask = platform.graphql
 
-    def click(self, *paths: str, partition: str | None = None) -> str:
-        """Press Materialize; the run's id."""
-        tags = [{"key": "dagster/partition", "value": partition}] if partition else []
+    def click(self, *paths: str, partition: str | None = None, tags: Mapping[str, str] | None = None) -> str:
+        """Press Materialize, with tags as the UI's launchpad lets one write them; the run's id."""
+        given = {**(tags or {}), **({"dagster/partition": partition} if partition else {})}
         params = {
             "selector": {
                 "repositoryLocationName": "datasense",
@@ -198,7 +198,7 @@ class Graphql:
                 "pipelineName": "__ASSET_JOB",
                 "assetSelection": [key(path) for path in paths],
             },
-            "executionMetadata": {"tags": tags},
+            "executionMetadata": {"tags": [{"key": name, "value": value} for name, value in given.items()]},
             "runConfigData": {},
             "mode": "default",
         }

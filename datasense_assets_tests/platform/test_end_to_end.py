@@ -6,7 +6,9 @@ The tests share one platform and build on each other in the order in which they 
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import signal
 import subprocess
 from datetime import date, datetime, timedelta
 from itertools import pairwise
@@ -18,6 +20,7 @@ import pytest
 
 from datasense_assets_tests.platform.conftest import World
 from datasense_assets_tests.platform.running import ROOT, tags_of, until
+from examples.kobo_faults import slow
 
 pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(600)]
 
@@ -213,6 +216,50 @@ def test_two_organisations_with_the_same_slugs_do_not_touch(world: World) -> Non
         (theirs, "datasense"),
     ):
         assert world.platform.rows("SELECT has_schema_privilege(%s, %s, 'USAGE')", role, schema) == [(False,)]
+
+
+def test_a_load_that_hangs_is_stopped_for_good_and_one_whose_worker_is_killed_is_run_again(world: World) -> None:
+    hangs, killed = VISITS, "himalaya_springs/health_forms/visits"
+    until("the second organisation is loaded", lambda: world.ui.metadata(killed), seconds=90)
+    rows = count(world, "org_himalaya_springs.health_forms__visits")
+    springs = world.kobo.site.accounts["demo-token-of-himalaya-springs"][0]
+    for each in (form(world), springs):
+        each.add({k: v for k, v in each.submissions[-1].items() if not k.startswith(("_", "meta/"))})
+    # a server that says nothing more, where nothing but the end of the process ends the wait for it
+    world.kobo.fail(slow(300, path=form(world).uid, times=2), slow(300, path=springs.uid))
+    stopped = world.ui.click(hangs, tags={"dagster/max_runtime": "4"})
+    lost = world.ui.click(killed)
+
+    def worker() -> int | None:
+        said = world.platform.rows("SELECT event FROM event_logs WHERE run_id = %s AND event LIKE %s", lost,
+                                   "%Executing steps in process%")  # fmt: skip
+        return int(re.findall(r"process \(pid: (\d+)\)", said[0][0])[0]) if said else None
+
+    pid = until("its worker works", worker)
+    held = "SELECT count(*) FROM datasense.leases WHERE owner LIKE %s AND expires_at > now()"
+    until("it holds the source", lambda: world.platform.rows(held, f"{lost}/%") == [(1,)])
+    os.kill(pid, signal.SIGKILL)
+
+    def last_of(run_id: str) -> str | None:
+        """The status of the last run made in place of that one, when it has ended."""
+        made = world.ui.runs(tags=[{"key": "dagster/root_run_id", "value": run_id}])
+        return made[0]["status"] if made and made[0]["status"] in ("SUCCESS", "FAILURE") else None
+
+    assert until("the killed one is run again", lambda: last_of(lost), seconds=180) == "SUCCESS"
+    assert count(world, "org_himalaya_springs.health_forms__visits") == rows + 1 == len(springs.submissions)
+
+    # Dagster runs again what it has stopped: that run sees that there is no time left, and says so
+    assert until("the one that hangs is given up", lambda: last_of(stopped), seconds=120) == "FAILURE"
+    assert len(world.ui.runs(tags=[{"key": "dagster/root_run_id", "value": stopped}])) == 1
+    failed = "SELECT failure_kind, failures_in_a_row FROM datasense.source_status st JOIN datasense.sources s " \
+             "ON s.id = st.source_id JOIN datasense.organizations o ON o.id = s.org_id " \
+             "WHERE s.slug = 'health-forms' AND o.slug = 'clean-water'"  # fmt: skip
+    assert world.platform.rows(failed) == [("took_too_long", 1)]
+    told = "SELECT title FROM datasense.alert_messages WHERE title LIKE '%%health-forms is failing'"
+    until("people are told", lambda: world.platform.rows(told), seconds=60)
+    world.kobo.clear_faults()
+    assert world.ui.finished(world.ui.click(hangs)) == "SUCCESS"
+    assert world.platform.rows(failed) == [(None, 0)]
 
 
 def test_no_secret_is_in_any_log_or_event(world: World) -> None:

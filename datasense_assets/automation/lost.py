@@ -1,0 +1,86 @@
+"""Runs that ended without a word: stopped by Dagster at their hard time limit, or their worker died and died again.
+
+The load itself writes into the catalog how it ended. A run that is killed cannot, and its source would look as if
+nothing had happened; so the failures that Dagster knows of are read, and those that the catalog does not know recorded.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from datasense_assets.running import tags as t
+from datasense_assets.running.graph_index import GraphIndex
+from datasense_assets.running.owners import catalog_engine
+
+if TYPE_CHECKING:
+    from datasense_assets.catalog.state import FailureRecord
+
+INTERVAL_SECONDS = 15
+# Of lanes whose runs say how fresh a source is.
+_TELLING = (t.Lane.SCHEDULED, t.Lane.INTERACTIVE)
+
+
+def build_lost_runs_sensor(index: GraphIndex) -> dg.SensorDefinition:
+    """The sensor over failed runs of the sources of `index`."""
+    sources = {".".join(entry.ident): number for number, entry in index.sources.items()}
+
+    @dg.run_failure_sensor(
+        name="lost_runs",
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Records the failure of runs that could not do so themselves: stopped, or without a worker.",
+    )
+    def lost_runs(context: dg.RunFailureSensorContext) -> dg.SkipReason:
+        run = context.dagster_run
+        source_id = sources.get(run.tags.get(t.SOURCE_KEY, ""))
+        if source_id is None or run.tags.get(t.LANE) not in _TELLING:
+            return dg.SkipReason(f"run {run.run_id} says nothing of how fresh a source is")
+        if run.tags.get(t.WILL_RETRY) == "true":
+            return dg.SkipReason(f"run {run.run_id} is run again")
+        failure = _failure(context.failure_event.message or "")
+        if not record_lost(context.instance, run.run_id, source_id, failure):
+            return dg.SkipReason(f"run {run.run_id} said itself how it ended")
+        return dg.SkipReason(f"run {run.run_id}: {failure.kind}")
+
+    return lost_runs
+
+
+def record_lost(instance: dg.DagsterInstance, run_id: str, source_id: int, failure: FailureRecord) -> bool:
+    """Record the failure, unless the run itself or a later one has said how it ended; whether it was recorded."""
+    from sqlalchemy import select
+
+    from datasense_assets.catalog.state import record_source_result
+    from datasense_assets.catalog.tables import source_status
+
+    record = instance.get_run_record_by_id(run_id)
+    if record is None:
+        return False
+    began = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else record.create_timestamp
+    began = began if began.tzinfo is not None else began.replace(tzinfo=UTC)
+    with catalog_engine().begin() as connection:
+        query = select(source_status.c.last_started_at).where(source_status.c.source_id == source_id).with_for_update()
+        known = connection.execute(query).one_or_none()
+        if known is None or (known.last_started_at is not None and known.last_started_at >= began):
+            return False
+        record_source_result(connection, source_id, run_id=run_id, started_at=began, failure=failure)
+    return True
+
+
+def _failure(said: str) -> FailureRecord:
+    """What became of a run that Dagster failed with these words."""
+    from datasense_assets.catalog.state import FailureRecord
+
+    if "maximum runtime" in said:
+        return FailureRecord(
+            "took_too_long",
+            "The load did not end within the time that its source may take, and was stopped.",
+            "Set `max_minutes` of the source higher, or have it read less: fewer tables, or a range in parts.",
+        )
+    return FailureRecord(
+        "worker_lost",
+        "The load was lost with the process that worked on it, and so were the tries after it.",
+        "See the run's log; a machine that is short of memory kills what takes most of it.",
+    )
