@@ -1,34 +1,35 @@
-"""A day of the platform in about two minutes: the real sensors over a real catalog, on a clock of their own.
+"""A day of the platform in some minutes: the real sensors, catalog and queue, on a clock of their own.
 
-    python benchmarks/simulated_day.py [--orgs 60] [--sources 300] [--hours 24] [--picture docs/simulated-day.svg]
+    PYTHONPATH=. python benchmarks/simulated_day.py [--orgs 60] [--sources 300] [--hours 24] [--picture PATH]
 
-Real: catalog, due sensor and alerts sensor, Dagster's run storage with its run keys, messages over HTTP to a hook.
-Played: the queue (8 places, 5 of them for scheduled runs, 3 an organisation, 4 a server), loads and the sources'
-servers.
-Each part is out of order for a time: a server, all workers, the daemon, the hook, and one worker is killed.
+Real: catalog and Dagster's storage in Postgres, whose `now()` is the day's; the due and alerts sensors; run keys, run
+coordinator, Dagster's dequeuing with the limits of dagster.yaml; messages by mail to a mail server on loopback.
+Played: how long a load takes, how many calls it makes and how it ends.
+Each part is out of order for a time: a source's server, all workers, the daemon, Postgres and the mail server; for a
+time two daemons are at work; one daemon is killed between asking and making the runs, and one worker while it loads.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import contextvars
+import heapq
 import random
 import statistics
+import tempfile
 import threading
-import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 import dagster as dg
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
+from benchmarks.simulated_parts import Database, MailServer, Queue, real_queue
 from datasense_assets.assets.graph import build_definitions
 from datasense_assets.automation.due import RUN_KEY
 from datasense_assets.automation.slots import next_due
@@ -38,30 +39,39 @@ from datasense_assets.catalog.models import Schedule
 from datasense_assets.catalog.snapshot import read_snapshot
 from datasense_assets.catalog.state import FailureRecord, record_source_result
 from datasense_assets.catalog.times import clock
+from datasense_assets.running import tags as t
 from datasense_assets.settings import Settings
+from datasense_assets.warehouse.database import database_url
+from datasense_assets.warehouse.errors import DatabaseUnavailable
 
 MINUTE = timedelta(minutes=1)
-PLACES, SCHEDULED, PER_ORG, PER_SERVER = 8, 5, 3, 4
 DOWN = FailureRecord("unavailable", "The server does not answer.", "Nothing, unless it lasts.")
 ZONES = ("Asia/Kolkata", "Africa/Nairobi", "America/New_York", "UTC")
 SCHEDULES = ("hourly", "daily", "hourly", "15min", "daily", "daily")
-SERVERS = ("kobo", "surveycto", "odk_central")
+# Seconds that a load takes; one of a server that keeps silent takes a minute.
+SECONDS, SILENT_SECONDS = (5, 10, 20, 40, 60), 60
 
 
 @dataclass(frozen=True)
 class Outages:
-    """Hours of the day from which to which each part is out of order; `killed_at`: when a worker is killed."""
+    """Hours of the day from which to which each part is out of order.
+
+    `killed_at`: when a worker is killed; `dropped_at`: when the daemon is, after it asked and before runs were made.
+    """
 
     server: tuple[float, float] = (3, 5)
     workers: tuple[float, float] = (8, 8.5)
     daemon: tuple[float, float] = (12, 13.5)
-    hook: tuple[float, float] = (3.5, 6)
+    database: tuple[float, float] = (18, 18.25)
+    mail: tuple[float, float] = (3.5, 6)
+    two_daemons: tuple[float, float] = (20, 23)
     killed_at: float = 15
+    dropped_at: float = 16
 
     def within(self, part: str, hours: float) -> bool:
         """Whether that part is out of order at that time of the day."""
         begin, end = getattr(self, part)
-        return begin <= hours < end
+        return bool(begin <= hours < end)
 
 
 @dataclass(frozen=True)
@@ -74,11 +84,16 @@ class Attempt:
     ended: datetime
     calls: int
     ok: bool
+    tags: Mapping[str, str]
 
 
 @dataclass
 class Day:
-    """What happened: every run, every slot that there was, messages by minute as the hook got them."""
+    """What happened: every run, every slot that there was, messages as the mail server got them.
+
+    `asked`: run keys of the runs that were made. `dropped`: those that the killed daemon had asked for. `failed_ticks`:
+    looks that failed because Postgres was away.
+    """
 
     start: datetime
     end: datetime
@@ -87,7 +102,9 @@ class Day:
     calls: Counter[int] = field(default_factory=Counter)
     told: list[tuple[datetime, str]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     killed: list[str] = field(default_factory=list)
+    failed_ticks: int = 0
 
     def lateness(self) -> list[float]:
         """Minutes from each slot that was run to its run's first beginning, sorted."""
@@ -108,58 +125,52 @@ class Day:
             if slot + within < self.end and not any(slot <= began <= slot + within for began in begun[source])
         ]
 
+    def most_at_once(self, tag: str) -> dict[str, int]:
+        """How many runs of each value of a tag went on at once at most."""
+        moments: dict[str, list[tuple[datetime, int]]] = defaultdict(list)
+        for each in self.attempts:
+            if tag in each.tags:
+                moments[each.tags[tag]] += [(each.began, 1), (each.ended, -1)]
+        found = {}
+        for value, changes in moments.items():
+            going = most = 0
+            for _, change in sorted(changes):
+                going += change
+                most = max(most, going)
+            found[value] = most
+        return found
 
-@dataclass
-class _Waiting:
+
+@dataclass(order=True)
+class _Running:
+    ends: datetime
     run_id: str
-    source: int
-    org: str
-    server: str
-    slot: datetime
-    tags: Mapping[str, str]
-    ends: datetime | None = None
-    began: datetime | None = None
+    source: int = field(compare=False)
+    slot: datetime = field(compare=False)
+    began: datetime = field(compare=False)
+    ok: bool = field(compare=False)
+    tags: Mapping[str, str] = field(compare=False)
+    keys: frozenset[dg.AssetKey] = field(compare=False)
 
 
-@contextmanager
-def _hook(day: Day, now: list[datetime], outages: Outages) -> Iterator[str]:
-    """A web hook on loopback that is out of order for a time, as Apprise's `json://` URL."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            broken = outages.within("hook", (now[0] - day.start).total_seconds() / 3600)
-            if not broken:
-                day.told.append((now[0], body["title"]))
-            self.send_response(500 if broken else 200)
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"json://127.0.0.1:{server.server_port}/hook"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def _server(number: int) -> str:
-    return f"{SERVERS[(number + number // len(SCHEDULES)) % len(SERVERS)]}.example.org"
+def _source(number: int, org: int) -> str:
+    """A source's line in the manifest: two thirds share a server, the others have one of their organisation's own."""
+    places = (
+        'connector: kobo, config: {base_url: "https://kf.kobotoolbox.org"}, credentials: {token: {env: T}}',
+        f'connector: surveycto, config: {{server: "https://org-{org}.surveycto.com"}}, '
+        "credentials: {username: {env: T}, password: {env: T}}",
+        f'connector: csv, config: {{url: "https://data-{org}.example.org/{number}.csv"}}',
+    )
+    place = places[(number + number // len(SCHEDULES)) % len(places)]
+    schedule = SCHEDULES[number % len(SCHEDULES)]
+    return f"  - {{slug: s-{number}, {place}, schedule: {schedule}, tables: [{{slug: t, resource: a{number}}}]}}"
 
 
 def _fill(catalog: Engine, orgs: int, sources: int) -> None:
     for number in range(orgs):
-        lines = [
-            f'  - {{slug: s-{n}, connector: kobo, config: {{base_url: "https://{_server(n)}"}}, '
-            f"credentials: {{token: {{env: T}}}}, schedule: {SCHEDULES[n % len(SCHEDULES)]}, "
-            f"tables: [{{slug: t, resource: a{n}}}]}}"
-            for n in range(number, sources, orgs)
-        ]
+        lines = [_source(n, number) for n in range(number, sources, orgs)]
         zone = ZONES[number % 4]
-        head = f"organization: {{slug: org-{number}, name: Org, timezone: {zone}, contacts: [{{env: HOOK}}]}}"
+        head = f"organization: {{slug: org-{number}, name: Org, timezone: {zone}, contacts: [{{env: MAIL}}]}}"
         with catalog.begin() as connection:
             apply_manifest(connection, parse_manifest("\n".join(["version: 1", head, "sources:", *lines])))
 
@@ -174,7 +185,7 @@ def simulate(
     outages: Outages | None = None,
     tick: timedelta = MINUTE,
 ) -> Day:
-    """Let the sensors live through so many hours; `settings` lead to `catalog`, which holds nothing yet."""
+    """Let the platform live through so many hours; `settings` lead to `catalog`, which holds nothing yet."""
     outages = outages or Outages()
     start = datetime.now(UTC).replace(second=0, microsecond=0) + MINUTE
     day, now = Day(start, start + timedelta(hours=hours)), [start]
@@ -184,28 +195,33 @@ def simulate(
     graph = build_definitions(snapshot, settings)
     limit = timedelta(minutes=settings.jitter_minutes)
     schedules: dict[int, tuple[Schedule, str]] = {}
-    where: dict[tuple[str, str], tuple[int, str]] = {}
+    where: dict[str, int] = {}
     for org in snapshot.organizations:
         for source in org.sources:
             schedules[source.id] = (source.schedule, org.timezone)
-            path = (org.slug.replace("-", "_"), source.slug.replace("-", "_"))
-            where[path] = (source.id, str(source.config["base_url"]))
+            where[f"{org.slug}.{source.slug}".replace("-", "_")] = source.id
     for ident, (schedule, zone) in schedules.items():
         slot = next_due(schedule, zone, ident, start, limit)
         day.slots[ident] = []
         while slot is not None and slot < day.end:
             day.slots[ident].append(slot)
             slot = next_due(schedule, zone, ident, slot, limit)
-    with (
-        dg.DagsterInstance.ephemeral() as instance,
-        _hook(day, now, outages) as url,
-        patch.dict("os.environ", {"HOOK": url}),
-        clock(lambda: now[0]),
-    ):
-        world = _World(day, now, instance, graph, catalog, where, outages)
-        while now[0] < day.end:
-            world.step()
-            now[0] += tick
+    mail = MailServer(lambda subject: day.told.append((now[0], subject)))
+    database = Database(database_url(settings))
+    catalog.dispose()
+    try:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            real_queue(Path(folder)) as queue,
+            patch.dict("os.environ", {"MAIL": mail.url}),
+            clock(lambda: now[0]),
+        ):
+            world = _World(day, now, queue, graph, catalog, where, outages, database, mail)
+            while now[0] < day.end:
+                world.step(tick)
+    finally:
+        mail.set_running(False)
+        database.close()
     return day
 
 
@@ -216,128 +232,158 @@ class _World:
         self,
         day: Day,
         now: list[datetime],
-        instance: dg.DagsterInstance,
+        queue: Queue,
         graph: dg.Definitions,
         catalog: Engine,
-        where: Mapping[tuple[str, str], tuple[int, str]],
+        where: Mapping[str, int],
         outages: Outages,
+        database: Database,
+        mail: MailServer,
     ) -> None:
-        self.day, self.now, self.instance, self.graph = day, now, instance, graph
+        self.day, self.now, self.queue, self.graph = day, now, queue, graph
         self.catalog, self.where, self.outages = catalog, where, outages
-        self.queue: list[_Waiting] = []
-        self.running: list[_Waiting] = []
+        self.database, self.mail = database, mail
+        self.running: list[_Running] = []
         self.random = random.Random(7)
         self.steps = 0
 
-    def step(self) -> None:
-        hours = (self.now[0] - self.day.start).total_seconds() / 3600
-        self._end_runs(hours)
-        if not self.outages.within("daemon", hours):
-            for request in self._evaluate("due_sources"):
-                self._submit(request)
-            if self.steps % 5 == 0:
-                self._evaluate("alerts")
-            if not self.outages.within("workers", hours):
+    @property
+    def hours(self) -> float:
+        return (self.now[0] - self.day.start).total_seconds() / 3600
+
+    def step(self, tick: timedelta) -> None:
+        """The sensors look once, the queue also whenever a run has ended before the next look."""
+        following = self.now[0] + tick
+        away = self.outages.within("database", self.hours)
+        self.database.set_open(not away)
+        self.mail.set_running(not self.outages.within("mail", self.hours))
+        self.database.set_time(self.now[0])
+        if not self.outages.within("daemon", self.hours):
+            try:
+                self._daemon()
+            except (SQLAlchemyError, DatabaseUnavailable):
+                if not away:
+                    raise
+                self.day.failed_ticks += 1
+        while not away and self.running and self.running[0].ends < following:
+            self.now[0] = max(self.now[0], self.running[0].ends)
+            self.database.set_time(self.now[0])
+            self._end(heapq.heappop(self.running))
+            if not self.outages.within("daemon", self.hours):
                 self._dequeue()
+        self.now[0] = following
         self.steps += 1
 
+    def _daemon(self) -> None:
+        if self.outages.within("two_daemons", self.hours):
+            self._two_daemons()
+        else:
+            self._ask()
+        if self.steps % 5 == 0:
+            self._evaluate("alerts")
+        self._dequeue()
+
+    def _two_daemons(self) -> None:
+        """Both look at the same moment and make the runs that they were given."""
+        together, failed = threading.Barrier(2), list[BaseException]()
+
+        def daemon() -> None:
+            together.wait(timeout=60)
+            try:
+                self._ask()
+            except BaseException as error:  # noqa: BLE001 - raised in the day's own thread
+                failed.append(error)
+
+        threads = [threading.Thread(target=contextvars.copy_context().run, args=(daemon,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failed:
+            raise failed[0]
+
+    def _ask(self) -> None:
+        requests = self._evaluate("due_sources")
+        if not self.day.dropped and self.hours >= self.outages.dropped_at:
+            # killed before it made them: they are asked for again under the same keys
+            self.day.dropped = [str(request.run_key) for request in requests]
+            return
+        for request in requests:
+            if self.queue.submit(request, str(request.run_key)) is not None:
+                self.day.asked.append(str(request.run_key))
+
     def _evaluate(self, name: str) -> list[dg.RunRequest]:
-        with dg.build_sensor_context(instance=self.instance, definitions=self.graph) as context:
+        with dg.build_sensor_context(instance=self.queue.instance, definitions=self.graph) as context:
             result = self.graph.resolve_sensor_def(name)(context)
         assert isinstance(result, dg.SensorResult)
         return list(result.run_requests or [])
 
-    def _submit(self, request: dg.RunRequest) -> None:
-        # as the daemon does: a run key that it knows makes no second run
-        seen = dg.RunsFilter(tags={RUN_KEY: str(request.run_key)})
-        if self.instance.get_run_ids(filters=seen, limit=1):
-            return
-        key = next(iter(request.asset_selection or ()))
-        ident, server = self.where[key.path[0], key.path[1]]
-        tags = {**request.tags, RUN_KEY: str(request.run_key)}
-        slot = datetime.fromisoformat(str(request.run_key).partition("@")[2])
-        waiting = _Waiting(str(uuid.uuid4()), ident, key.path[0], server, slot, tags)
-        self.day.asked.append(str(request.run_key))
-        self._record(waiting, dg.DagsterRunStatus.NOT_STARTED, [key])
-        self.queue.append(waiting)
-
-    def _record(self, run: _Waiting, status: dg.DagsterRunStatus, keys: list[dg.AssetKey] | None = None) -> None:
-        known = self.instance.get_run_by_id(run.run_id)
-        selected = frozenset(keys or ()) if known is None else known.asset_selection
-        if known is not None:
-            self.instance.delete_run(run.run_id)
-        made = dg.DagsterRun(
-            job_name="__ASSET_JOB", run_id=run.run_id, asset_selection=selected, tags=dict(run.tags), status=status
-        )
-        self.instance.add_run(made)
-
     def _dequeue(self) -> None:
-        for run in list(self.queue):
-            orgs, servers = Counter(r.org for r in self.running), Counter(r.server for r in self.running)
-            if len(self.running) >= min(PLACES, SCHEDULED):
-                return
-            if orgs[run.org] < PER_ORG and servers[run.server] < PER_SERVER:
-                self.queue.remove(run)
-                run.began = self.now[0]
-                run.ends = self.now[0] + timedelta(seconds=self.random.choice((20, 40, 60, 60, 110)))
-                self.running.append(run)
+        if self.outages.within("workers", self.hours):
+            return
+        for run in self.queue.look():
+            silent = run.tags[t.CONNECTOR] == "kobo" and self.outages.within("server", self.hours)
+            seconds = SILENT_SECONDS if silent else self.random.choice(SECONDS)
+            slot = datetime.fromisoformat(run.tags[RUN_KEY].partition("@")[2])
+            made = _Running(
+                ends=self.now[0] + timedelta(seconds=seconds),
+                run_id=run.run_id,
+                source=self.where[run.tags[t.SOURCE_KEY]],
+                slot=slot,
+                began=self.now[0],
+                ok=not silent,
+                tags=run.tags,
+                keys=frozenset(run.asset_selection or ()),
+            )
+            heapq.heappush(self.running, made)
 
-    def _end_runs(self, hours: float) -> None:
-        for run in list(self.running):
-            assert run.began is not None
-            assert run.ends is not None
-            if not self.day.killed and hours >= self.outages.killed_at:
-                # its worker is killed: the daemon sees it and runs it again, as the same run of the same slot
-                self.day.killed.append(run.run_id)
-                self.running.remove(run)
-                self.queue.insert(0, run)
-                continue
-            if run.ends > self.now[0]:
-                continue
-            self.running.remove(run)
-            down = "surveycto" in run.server and self.outages.within("server", hours)
-            calls = 1 if down else self.random.randint(2, 12)
-            self.day.calls[int((run.began - self.day.start).total_seconds() // 60)] += calls
-            self.day.attempts.append(Attempt(run.source, run.slot, run.began, run.ends, calls, not down))
-            with self.catalog.begin() as connection:
-                failure = DOWN if down else None
-                record_source_result(connection, run.source, run_id=run.run_id, started_at=run.began, failure=failure)
-                if failure is None:
-                    connection.execute(
-                        text(
-                            "UPDATE datasense.table_status ts SET fresh_as_of = :at, loaded_at = :at "
-                            "FROM datasense.source_tables t WHERE t.id = ts.table_id AND t.source_id = :id"
-                        ),
-                        {"at": run.began, "id": run.source},
-                    )
-            self._record(run, dg.DagsterRunStatus.FAILURE if down else dg.DagsterRunStatus.SUCCESS)
+    def _end(self, run: _Running) -> None:
+        if not self.day.killed and self.hours >= self.outages.killed_at:
+            # its worker is killed: the daemon sees it and makes another run in its place
+            self.day.killed.append(run.run_id)
+            self.queue.end(run.run_id, success=False)
+            self.queue.add({**run.tags, t.ROOT_RUN: run.run_id, t.RETRY_NUMBER: "1"}, run.keys)
+            return
+        calls = self.random.randint(2, 12) if run.ok else 1
+        self.day.calls[int((run.began - self.day.start).total_seconds() // 60)] += calls
+        self.day.attempts.append(Attempt(run.source, run.slot, run.began, self.now[0], calls, run.ok, run.tags))
+        with self.catalog.begin() as connection:
+            failure = None if run.ok else DOWN
+            record_source_result(connection, run.source, run_id=run.run_id, started_at=run.began, failure=failure)
+            if failure is None:
+                connection.execute(
+                    text(
+                        "UPDATE datasense.table_status ts SET fresh_as_of = :at, loaded_at = :at "
+                        "FROM datasense.source_tables t WHERE t.id = ts.table_id AND t.source_id = :id"
+                    ),
+                    {"at": run.began, "id": run.source},
+                )
+        self.queue.end(run.run_id, success=run.ok)
 
 
 def picture(day: Day) -> str:
     """Three plots over the hours of the day as SVG: lateness, calls a minute, messages sent."""
     hours = (day.end - day.start).total_seconds() / 3600
     width, height, left = 900, 130, 60
-    late = [
-        ((a.began - day.start).total_seconds() / 3600, (a.began - a.slot).total_seconds() / 60) for a in day.attempts
-    ]
-    calls = [(minute / 60, float(count)) for minute, count in sorted(day.calls.items())]
     told = Counter(int((at - day.start).total_seconds() // 900) for at, _ in day.told)
     plots = (
-        ("minutes from slot to run", late),
-        ("calls a minute", calls),
-        ("messages sent in 15 minutes", [(n / 4, float(count)) for n, count in sorted(told.items())]),
+        ("minutes from slot to run, the median and the most in 15 minutes", _lateness_by_quarters(day)),
+        ("calls a minute", [(minute / 60, float(count), 1.0) for minute, count in sorted(day.calls.items())]),
+        ("messages sent in 15 minutes", [(n / 4, float(count), 1.0) for n, count in sorted(told.items())]),
     )
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{len(plots) * (height + 50)}" '
              'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>']  # fmt: skip
     for number, (title, points) in enumerate(plots):
-        top, most = 30 + number * (height + 50), max((y for _, y in points), default=1) or 1
+        top, most = 30 + number * (height + 50), max((y for _, y, _ in points), default=1) or 1
         scale = (width - left - 20) / hours
         parts.append(f'<text x="{left}" y="{top - 8}">{title} (most: {most:.0f})</text>')
         parts.append(f'<rect x="{left}" y="{top}" width="{width - left - 20}" height="{height}" fill="#f4f4f4"/>')
-        for x, y in points:
+        parts.append('<g fill="#33658a">')
+        for x, y, strong in points:
             at, tall = left + x * scale, y / most * height
-            parts.append(f'<rect x="{at:.1f}" y="{top + height - tall:.1f}" width="2" height="{tall:.1f}" '
-                         'fill="#33658a" fill-opacity="0.5"/>')  # fmt: skip
+            opacity = "" if strong == 1.0 else f' fill-opacity="{strong}"'
+            parts.append(f'<rect x="{at:.1f}" y="{top + height - tall:.1f}" width="2" height="{tall:.1f}"{opacity}/>')
+        parts.append("</g>")
         parts += [
             f'<text x="{left + hour * scale:.0f}" y="{top + height + 14}">{hour}h</text>'
             for hour in range(0, int(hours) + 1, max(1, int(hours) // 12))
@@ -345,10 +391,21 @@ def picture(day: Day) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
+def _lateness_by_quarters(day: Day) -> list[tuple[float, float, float]]:
+    """(hour, minutes, opacity): of each quarter of an hour the most, faintly, and the median."""
+    late: dict[int, list[float]] = defaultdict(list)
+    for each in day.attempts:
+        quarter = int((each.began - day.start).total_seconds() // 900)
+        late[quarter].append((each.began - each.slot).total_seconds() / 60)
+    points = []
+    for quarter, minutes in sorted(late.items()):
+        points += [(quarter / 4, max(minutes), 0.3), (quarter / 4, statistics.median(minutes), 1.0)]
+    return points
+
+
 def main() -> None:
     """Live through a day, print what happened, draw it."""
-    from loading import fresh_database
-
+    from benchmarks.loading import fresh_database
     from datasense_assets.catalog.migrate import migrate
     from datasense_assets.running.owners import catalog_engine
     from datasense_assets.settings import get_settings, set_environment
@@ -369,8 +426,10 @@ def main() -> None:
     slots, twice = sum(map(len, day.slots.values())), len(day.asked) - len(set(day.asked))
     unserved = len(day.unserved(timedelta(hours=2)))
     print(f"{slots} slots, {len(day.attempts)} runs; asked twice: {twice}; unserved after 2 hours: {unserved}")
-    print(f"minutes late: p50 {percentiles[49]:.0f}, p95 {percentiles[94]:.0f}, most {late[-1]:.0f}")
+    print(f"minutes late: p50 {percentiles[49]:.1f}, p95 {percentiles[94]:.1f}, most {late[-1]:.0f}")
     print(f"calls a minute: most {max(day.calls.values())}; messages: {len(day.told)}")
+    print(f"at once, of an organisation: {max(day.most_at_once(t.ORG).values())}; by lane: {day.most_at_once(t.LANE)}")
+    print(f"looks that failed while Postgres was away: {day.failed_ticks}; dropped by a daemon: {len(day.dropped)}")
     if given.picture:
         given.picture.write_text(picture(day), encoding="utf-8")
 

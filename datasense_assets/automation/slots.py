@@ -7,12 +7,14 @@ counted from now and not from the slot that was missed.
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from datasense_assets.catalog.freshness import INTERVALS
 from datasense_assets.catalog.models import Cron, Schedule
 
+# Clocks are put back by an hour at most.
+_BEFORE_ANY_CHANGE = timedelta(hours=3)
 _CRON = {"15min": "*/15 * * * *", "hourly": "0 * * * *", "daily": "0 3 * * *", "weekly": "0 3 * * 1"}
 
 
@@ -50,6 +52,8 @@ def next_due(
     if cron is None:
         return None
     delay = jitter(source_id, schedule, jitter_limit)
-    start = (now - delay).astimezone(ZoneInfo(timezone))
-    slot = next(CronSim(cron, start))
-    return (slot + delay).astimezone(ZoneInfo("UTC"))
+    zone = ZoneInfo(timezone)
+    # begun in an hour that clocks repeat, cronsim goes back to the first of the two; begun before it, it does not
+    slots = CronSim(cron, (now - delay - _BEFORE_ANY_CHANGE).astimezone(zone))
+    # reckoned in UTC: local times of the two hours compare wrongly
+    return next(due for due in (slot.astimezone(UTC) + delay for slot in slots) if due > now)

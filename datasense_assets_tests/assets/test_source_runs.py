@@ -11,8 +11,9 @@ import dagster as dg
 import psycopg
 import pytest
 
+from datasense_assets import definitions
 from datasense_assets.warehouse.leases import acquire
-from datasense_assets_tests.assets.conftest import Yard
+from datasense_assets_tests.assets.conftest import TOKEN, Yard
 from examples.kobo_faults import missing
 
 FORM = "aVWpQ7rT2xKcLm9sNd4HzB"
@@ -104,6 +105,38 @@ def test_a_refused_token_is_tried_once_and_says_what_to_do(
     assert len(kobo.requests) == 1
     failure = yard.rows("SELECT failure_kind, failures_in_a_row FROM datasense.source_status")
     assert failure == [("credential_refused", 1)]
+
+
+def test_a_source_that_only_a_person_can_mend_is_left_alone_but_for_probes_until_it_is_mended(
+    yard: Yard, kobo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.apply(forms(kobo, schedule="hourly"))
+    monkeypatch.setenv("CLEAN_WATER_KOBO_TOKEN", "wrong-and-secret")
+    make_due = "UPDATE datasense.source_status SET next_due_at = now() - interval '1 minute', replan = false"
+    due = "SELECT count(*) FROM datasense.source_status WHERE next_due_at <= now()"
+
+    def asked() -> int:
+        """How many runs the sensor asks for."""
+        graph = definitions.definitions()
+        with dg.build_sensor_context(instance=yard.instance, definitions=graph) as context:
+            result = graph.resolve_sensor_def("due_sources")(context)
+        assert isinstance(result, dg.SensorResult)
+        return len(result.run_requests or ())
+
+    for _ in range(3):
+        assert not yard.run(f"{FORMS}/visits", partition=today()).success
+    yard.execute(make_due)
+    assert (yard.rows(due), asked()) == ([(1,)], 0), "its breaker is open"
+    yard.execute("UPDATE datasense.pauses SET probe_at = now() - interval '1 second'")
+    assert asked() == 1, "a probe"
+    assert not yard.run(f"{FORMS}/visits", partition=today()).success
+    yard.execute(make_due)
+    assert asked() == 0, "the next probe is later"
+    monkeypatch.setenv("CLEAN_WATER_KOBO_TOKEN", TOKEN)
+    assert yard.run(f"{FORMS}/visits", partition=today()).success
+    assert yard.rows("SELECT count(*) FROM datasense.pauses") == [(0,)]
+    yard.execute(make_due)
+    assert asked() == 1
 
 
 def test_a_form_that_is_gone_is_named(yard: Yard, kobo: Any) -> None:

@@ -339,6 +339,38 @@ def test_many_failures_at_once_are_an_alarm_of_the_operators(
     assert "3 of the 32 sources" in hook.got[0]["message"]
 
 
+def test_a_queue_that_does_not_move_and_a_full_disk_are_alarms_of_the_operators_until_they_are_over(
+    world: World, hook: Hook
+) -> None:
+    world.settings = world.settings.model_copy(
+        update={"operator_contacts": type(world.settings.database_url)(hook.url)}
+    )
+    world.run(
+        "INSERT INTO datasense.source_tables (source_id, slug, resource) SELECT id, 't', 'a' FROM datasense.sources"
+    )
+    world.run("UPDATE datasense.source_status SET next_due_at = '2030-01-02 11:44+00'")
+
+    def look(free_disk: float) -> list[str]:
+        """Titles of what the operators are told now."""
+        before = len(hook.got)
+        with world.catalog.begin() as connection:
+            plan(connection, troubles(connection, world.now, free_disk=free_disk), world.now)
+        world.send()
+        return sorted(line for each in hook.got[before:] for line in [*each["message"].split("\n"), each["title"]]
+                      if line.startswith(("Runs wait", "The disk is", "Over:")))  # fmt: skip
+
+    told = look(0.09)
+    assert len(told) == 2
+    assert told[0].startswith("Runs wait too long")
+    assert told[1].startswith("The disk is nearly full")
+    assert look(0.08) == [], "each is told once"
+    world.run("UPDATE datasense.source_status SET next_due_at = NULL")
+    assert [line.partition(" (")[0] for line in look(0.2)] == [
+        "Over: Runs wait too long",
+        "Over: The disk is nearly full",
+    ]
+
+
 @pytest.mark.parametrize(
     "url",
     ["syslog://", f"json://127.0.0.1/{SECRET}", f"mailto://a:b@192.168.1.4/{SECRET}", f"json://169.254.169.254/{SECRET}",

@@ -181,3 +181,19 @@ def test_sources_that_failed_the_last_time_are_few_in_the_queue_and_marked(catal
         rows = due_sources(connection, NOW + timedelta(minutes=1), 100, no_failing=True)
     assert [row.slug for row in rows if not row.slot_asked] == []
     assert len([row for row in rows if row.slot_asked]) == MOST_FAILING + 2
+
+
+def test_what_is_queued_or_runs_is_not_asked_for_but_beside_a_backfill_it_is(catalog: Any) -> None:
+    add(catalog, "org", 3, late=10)
+    instance = dg.DagsterInstance.ephemeral()
+    going = ((0, "interactive", "STARTED"), (1, "scheduled", "NOT_STARTED"), (2, "backfill", "STARTED"))
+    for number, lane, status in going:
+        keys = frozenset([dg.AssetKey(["org", f"s_{number}", "visits"])])
+        run = dg.DagsterRun(
+            job_name="j", asset_selection=keys, tags={"datasense/lane": lane}, status=dg.DagsterRunStatus(status)
+        )
+        instance.add_run(run)
+    assert tick(catalog, instance)[0] == ["org.s_2"]
+    with catalog.connect() as connection:
+        waits = [row.slug for row in due_sources(connection, datetime.now(UTC), 10)]
+    assert waits == ["s-2"], "the slots of the others are served by what goes on"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasense_assets.automation.slots import jitter, next_due
-from datasense_assets.catalog.models import Cron
+from datasense_assets.catalog.models import Cron, Schedule
 
 TEN = timedelta(minutes=10)
 NONE = timedelta(0)
@@ -62,3 +63,35 @@ def test_missed_slots_coalesce_into_the_next_one() -> None:
 @pytest.mark.parametrize("limit", [NONE, TEN])
 def test_a_manual_source_is_never_due(limit) -> None:
     assert next_due("manual", "UTC", 1, datetime(2026, 1, 1, tzinfo=UTC), limit) is None
+
+
+def every_slot(schedule: Schedule, zone: str, first: datetime, last: datetime) -> list[datetime]:
+    """All slots after `first` and up to `last`, as the sensor comes to them one after the other."""
+    found: list[datetime] = []
+    at = first
+    while (slot := next_due(schedule, zone, 7, at, NONE)) is not None and slot <= last:
+        found.append(slot)
+        at = slot
+    return found
+
+
+@pytest.mark.parametrize(
+    ("zone", "back", "forward"),
+    [
+        ("Europe/Berlin", datetime(2026, 10, 25), datetime(2026, 3, 29)),
+        ("America/New_York", datetime(2026, 11, 1), datetime(2026, 3, 8)),
+        ("Australia/Lord_Howe", datetime(2026, 4, 5), datetime(2026, 10, 4)),  # by half an hour
+    ],
+)
+def test_a_change_of_clocks_gives_no_slot_twice_and_loses_none(zone: str, back: datetime, forward: datetime) -> None:
+    for day in (back, forward):
+        begin = day.replace(tzinfo=ZoneInfo(zone))
+        end = (day + timedelta(days=1)).replace(tzinfo=ZoneInfo(zone))
+        before, last = (moment.astimezone(UTC) - timedelta(seconds=1) for moment in (begin, end))
+        for daily in ("0 0 * * *", "30 1 * * *", "30 2 * * *", "0 6 * * *"):
+            assert len(every_slot(Cron(cron=daily), zone, before, last)) == 1, daily
+        for schedule, gap in (("hourly", timedelta(hours=1)), ("15min", timedelta(minutes=15))):
+            slots = every_slot(schedule, zone, before - 2 * gap, last + 2 * gap)
+            gaps = {later - earlier for earlier, later in pairwise(slots)}
+            assert max(gaps) <= 2 * gap, "nobody waits for longer than two intervals"
+            assert min(gaps) > NONE

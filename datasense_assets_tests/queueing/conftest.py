@@ -119,6 +119,7 @@ def running_queue(
             "QUEUE_TEST_TOKEN": "token",
             "DATASENSE_DUE_INTERVAL_SECONDS": "1",
             "DATASENSE_REQUESTS_INTERVAL_SECONDS": "1",
+            "DATASENSE_BACKFILL_CHUNK": "2",
             **variables,
         },
     )

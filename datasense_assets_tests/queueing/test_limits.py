@@ -88,12 +88,19 @@ def test_each_limit_holds_back_every_door_and_can_be_changed_while_the_daemon_ru
     due = {(group, "due") for group in GROUPS}
     until("the due ones are in the queue", lambda: seen(queue.runs(WAITING)) == due)
     for group in GROUPS:
-        queue.ui.backfill(path(group, "fill"), ["2026-01-02", "2026-01-03"])
+        # of three partitions, which are two runs where two are the most that one run loads
+        days = ["2026-01-02", "2026-01-03", "2026-01-04"] if group == "free" else ["2026-01-02", "2026-01-03"]
+        queue.ui.backfill(path(group, "fill"), days)
         queue.ui.click(path(group, "click"), partition="2026-01-04")
         command("sync", "/".join(slugs(group, "asked")))
     until("all have come into the queue by every door",
           lambda: seen(queue.runs(WAITING)) == everything(*GROUPS), seconds=120)  # fmt: skip
     assert len(queue.runs(GOING)) == len(HELD), "the total holds every one of them back"
+
+    ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+    fills = queue.runs(WAITING, **{"datasense/source": "free_fill"})
+    assert sorted(tuple(run.tags[end][-2:] for end in ends) for run in fills) == [("02", "03"), ("04", "04")]
+    assert all("dagster/partition" not in run.tags for run in fills)
 
     queue.limits("set", "total", "100")
     until("what no other limit is about goes on", lambda: everything("free") <= seen(queue.runs(GOING)))
