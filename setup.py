@@ -68,6 +68,8 @@ setup(
         "platformdirs>=4",
         "filelock>=3.16",
         "psutil>=6",
+        # the model behind `datasense simulate`
+        "simpy>=4.1",
     ],
     extras_require={
         # PostgreSQL's major version decides whether an existing data folder can be read

@@ -29,6 +29,7 @@ from datasense_assets.cli import (
     pausing,
     preview,
     recipes,
+    simulating,
     sources,
     status,
     syncing,
@@ -141,6 +142,7 @@ app.command(rich_help_panel=_PLATFORM)(doctor.doctor)
 app.add_typer(importing.app, name="import", rich_help_panel=_RECIPES)
 app.command(rich_help_panel=_PLATFORM)(working.up)
 app.command(rich_help_panel=_PLATFORM)(working.worker)
+app.command(rich_help_panel=_PLATFORM)(simulating.simulate)
 app.add_typer(database.app, name="db", rich_help_panel=_PLATFORM)
 
 
