@@ -279,7 +279,15 @@ class _Renaming:
             return [step]
         done: Data = {**step, "on": [self._key(key, there) for key in step["on"]]}
         if listed is not None:
-            done["columns"] = [there.get(name, name) for name in listed]
+            once = _same_keys(done["on"])
+            said_once = {there.get(name, name) for name in _same_keys(step["on"])}
+            # What came once, as the key, would come besides it where the two keys are not called the same any more.
+            done["columns"] = [now for now in (there.get(n, n) for n in listed) if now not in said_once or now in once]
+            lost = sorted(once.difference(said_once).intersection(done["columns"]))
+            if lost and not semi:
+                message = f"{step_label(self.index, step)} brings {lost[0]!r}, which would be the name of both keys"
+                fix = "a key comes once, and not with what the other table has of it; write another name."
+                self.fail("name_collision", f"steps[{self.index}].columns", f"{message}: {fix}")
         if not semi:
             self._brought(step, there, right or ())
         return [done]
@@ -346,6 +354,11 @@ class _Renaming:
                 wanted = there.get(before, before)
                 if check.get("to") is not None or wanted != check["column"]:
                     check["to"] = wanted
+
+
+def _same_keys(pairs: Collection[Data]) -> set[str]:
+    """Names of a join's keys that are called the same on both sides."""
+    return {pair["left"] for pair in pairs if pair["left"] == pair["right"]}
 
 
 def _names_before(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[tuple[str, ...]]:

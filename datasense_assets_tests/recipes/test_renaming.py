@@ -17,6 +17,7 @@ from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
+from datasense_assets_tests.recipes.at_length import examples
 from datasense_assets_tests.recipes.kitchen import SCHEMA, recipe_of, schema_of
 from datasense_assets_tests.recipes.test_properties import fresh_kitchen
 
@@ -76,7 +77,8 @@ STEPS = st.one_of(
         st.sampled_from(["k", "m"]),
     ),
     st.builds(
-        lambda c: {"op": "join", "with": "o", "how": "left", "on": [{"left": "n", "right": "m"}], "columns": c},
+        lambda k, c: {"op": "join", "with": "o", "how": "left", "on": [{"left": k[0], "right": k[1]}], "columns": c},
+        st.sampled_from(["nm", "kk", "mm"]),
         st.lists(st.sampled_from(list(OTHER)), min_size=1, unique=True),
     ),
     st.builds(lambda d: {"op": "union", "with": ["o"], "distinct": d}, st.booleans()),
@@ -109,7 +111,7 @@ def longest(steps: list[dict[str, Any]], refs: dict[str, TableRef]) -> Recipe:
     return recipe_of(good, list(refs))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(50, deep=3_000), deadline=None)
 @given(
     st.lists(STEPS, min_size=1, max_size=4),
     st.sampled_from([*COLUMNS, "m"]),
@@ -148,6 +150,26 @@ def test_the_renamed_recipe_makes_the_same_rows_of_the_renamed_table(
         after = kitchen.cook(*steps_of(renamed))
     assert after.sorted == before.sorted
     assert list(before.compiled.schema.types) == list(after.compiled.schema.types)
+
+
+def test_a_join_of_keys_that_are_called_the_same_brings_the_key_once() -> None:
+    refs = {alias: TableRef("org_x", alias, schema_of(columns)) for alias, columns in (("t", COLUMNS), ("o", OTHER))}
+
+    def joined(left: str, right: str, columns: list[str]) -> Recipe:
+        on = [{"left": left, "right": right}]
+        return recipe_of([{"op": "join", "with": "o", "how": "left", "on": on, "columns": columns}], list(refs))
+
+    def renamed(recipe: Recipe, old: str, new: str, alias: str) -> Any:
+        return steps_of(rename_column(recipe, old, new, alias=alias, inputs=refs))
+
+    for left, right, old, new, alias in (("n", "m", "n", "m", "t"), ("n", "m", "m", "n", "o")):
+        with pytest.raises(RecipeErrors) as caught:
+            renamed(joined(left, right, ["a", "m"]), old, new, alias)
+        assert [error.code for error in caught.value.errors] == ["name_collision"]
+        assert renamed(joined(left, right, ["a"]), old, new, alias)[0]["on"] == [{"left": new, "right": new}]
+    for alias, on in (("t", {"left": "x", "right": "k"}), ("o", {"left": "k", "right": "x"})):
+        [step] = renamed(joined("k", "k", ["k", "m"]), "k", "x", alias)
+        assert (step["on"], step["columns"]) == ([on], ["m"])
 
 
 def test_a_column_that_is_made_again_under_the_old_name_is_another() -> None:
