@@ -71,7 +71,10 @@ def projected(table: ir.Table, columns: Mapping[str, ir.Value | None]) -> ir.Tab
     if not isinstance(parent, ops.JoinChain):
         own = frozenset({parent})
         values = {name: None if value is None else _unaliased(value.op()) for name, value in columns.items()}
-        if all(value is None or (value.relations <= own and not value.find(_OVER_ROWS)) for value in values.values()):
+        if all(
+            value is None or (value.relations <= own and not value.find(_OVER_ROWS, filter=ops.Value))
+            for value in values.values()
+        ):
             found = {name: ops.Field(parent, name) if value is None else value for name, value in values.items()}
             return ops.Project(parent, found).to_expr()
     return table.select([(table[n] if value is None else value).name(n) for n, value in columns.items()])
