@@ -40,19 +40,24 @@ class FormulaDatabase:
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self.connection = connection
+        self.columns: dict[str, str] = {}
         self.table = ibis.table({"nothing": "int64"}, name="t")
 
     def fill(self, columns: dict[str, str], rows: Sequence[Sequence[Any]]) -> None:
-        """Make `t` anew with columns {name: type of formulas} and these rows."""
-        self.connection.execute("DROP TABLE IF EXISTS t")
-        fields = sql.SQL(", ").join(
-            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(TYPES[kind])) for name, kind in columns.items()
-        )
-        self.connection.execute(sql.SQL("CREATE TEMP TABLE t (_n serial, {})").format(fields))
-        names = sql.SQL(", ").join(map(sql.Identifier, columns))
-        marks = sql.SQL(", ").join([sql.Placeholder()] * len(columns))
-        for row in rows:
-            self.connection.execute(sql.SQL("INSERT INTO t ({}) VALUES ({})").format(names, marks), row)
+        """Make `t` hold these rows, with columns {name: type of formulas}."""
+        if columns == self.columns:
+            self.connection.execute("DELETE FROM t")
+        else:
+            fields = sql.SQL(", ").join(
+                sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(TYPES[kind])) for name, kind in columns.items()
+            )
+            self.connection.execute("DROP TABLE IF EXISTS t")
+            self.connection.execute(sql.SQL("CREATE TEMP TABLE t ({})").format(fields))
+            self.columns = dict(columns)
+        marks = sql.SQL("({})").format(sql.SQL(", ").join([sql.Placeholder()] * len(columns)))
+        if rows:
+            query = sql.SQL("INSERT INTO t VALUES {}").format(sql.SQL(", ").join([marks] * len(rows)))
+            self.connection.execute(query, [cell for row in rows for cell in row])
         self.table = ibis.table({name: IBIS_TYPES[kind] for name, kind in columns.items()}, name="t")
 
     def value(self, formula: str) -> ibis.Value:

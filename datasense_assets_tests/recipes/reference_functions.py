@@ -269,8 +269,10 @@ def date_add(world: World, value: Any, count: int, unit: str = "day") -> Any:
         raise Undetermined
     try:
         if isinstance(value, datetime):
-            # No days later is the same moment, even in the hour that an autumn night has twice.
-            if unit in ("second", "minute", "hour") or not count:
+            if not count:
+                # the same moment, even in the hour that an autumn night has twice
+                return value
+            if unit in ("second", "minute", "hour"):
                 return value + timedelta(seconds=count * SECONDS[unit])
             clock = _clock(world, value)
             return casts.in_zone(datetime.combine(_days_later(clock.date(), count, unit), clock.time()), world.zone)

@@ -27,6 +27,7 @@ from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.parsing import parse_checks
 from datasense_assets.recipes.reference import EXAMPLE_TABLE
 from datasense_assets.warehouse.swap import SessionLimits
+from datasense_assets_tests.recipes.at_length import examples
 from datasense_assets_tests.recipes.kitchen import SCHEMA, Kitchen, errors_of, recipe_of
 from datasense_assets_tests.recipes.test_properties import TREES, fresh_kitchen, truth
 
@@ -390,7 +391,7 @@ TABLE = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25, deep=1_200), deadline=None)
 @given(
     rows=TABLE,
     other=st.lists(st.none() | st.sampled_from(["a", "b", "", "%s"]), max_size=4),

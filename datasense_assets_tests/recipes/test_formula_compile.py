@@ -20,6 +20,7 @@ from datasense_assets.recipes.formula.calls import FOREIGN_FUNCTIONS
 from datasense_assets.recipes.formula.errors import CODES
 from datasense_assets.recipes.formula.functions import BY_NAME, FUNCTIONS
 from datasense_assets.recipes.formula.signatures import Parameter
+from datasense_assets_tests.recipes.at_length import DEEP, examples
 from datasense_assets_tests.recipes.formula_database import FormulaDatabase, formula_database
 
 TABLE = ibis.table(
@@ -145,7 +146,9 @@ def test_names_of_columns_do_not_become_sql() -> None:
     assert statement.key == "select"
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(80, deep=4_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(st.text(max_size=30).filter(lambda text: not any(c == "\x00" or "\ud800" <= c <= "\udfff" for c in text)))
 @example("'; DROP TABLE t; --")
 @example("\\'; SELECT 1; --")
@@ -196,7 +199,7 @@ def test_what_is_deep_or_large_compiles_within_the_stack_or_is_refused() -> None
     ]
     for before, middle, after in shapes:
         fitted = 0
-        for times in (1, 2, 5, 10, 15, 20, 25, 30, 35, 50, 100, 300, 600, 1200):
+        for times in (1, 2, 5, 10, 15, 20, 25, 30, 35, 50, 100, 300, 600, 1200) if DEEP else (2, 15, 35, 300):
             try:
                 assert len(at_depth(300, before * times + middle + after * times)) < 1_000_000
                 fitted = times
@@ -326,7 +329,9 @@ def settled(value: Any, is_whole: bool) -> Any:
     return None if is_whole and value is not None and not -(2**63) <= value < 2**63 else value
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(120, deep=8_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(tree=TREES, i=st.one_of(st.none(), st.integers(-(10**6), 10**6)), n=st.one_of(st.none(), st.floats(-1e6, 1e6)))
 @example(tree=("^", ("-", 2), 2), i=None, n=None)
 @example(tree=("%", ("-", 7), 3), i=None, n=None)
@@ -425,7 +430,9 @@ MAYBE = st.sampled_from([None, True, False])
 SMALL = st.sampled_from([None, 1, 2, 3, 4])
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(120, deep=8_000), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     tree=CONDITIONS,
     rows=st.lists(
@@ -521,7 +528,7 @@ def fits(group: str, kind: str) -> bool:
 
 
 @settings(
-    max_examples=400,
+    max_examples=examples(120, deep=8_000),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -559,7 +566,7 @@ WORDS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=examples(300, deep=20_000), deadline=None)
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join))
 def test_words_in_any_order_compile_or_raise_formula_errors(formula: str) -> None:
     try:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from datasense_assets.recipes.formula import FormulaErrors, parse_formula, rename_reference
 from datasense_assets.recipes.formula.errors import CODES
 from datasense_assets.recipes.formula.names import bracketed, reference_text
+from datasense_assets_tests.recipes.at_length import examples
 
 
 def problems(text: str) -> list[tuple[str, int, int]]:
@@ -160,7 +161,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(max_examples=1_000, deadline=None)
+@settings(max_examples=examples(400, deep=20_000), deadline=None)
 @given(st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)))
 @example("a;b")
 @example(")(")

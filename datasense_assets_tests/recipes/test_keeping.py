@@ -20,6 +20,7 @@ from datasense_assets.recipes.inputs import ibis_type
 from datasense_assets.warehouse.reading import table_columns
 from datasense_assets.warehouse.swap import SessionLimits, SwapRefused
 from datasense_assets.warehouse.views import own_views
+from datasense_assets_tests.recipes.at_length import examples
 
 COLUMNS = {
     "_ds_row_id": "text PRIMARY KEY",
@@ -141,7 +142,9 @@ def change(yard: Yard, what: tuple[Any, ...]) -> None:
         yard.mark(what[1], gone=what[0] == "gone")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(20, deep=1_200), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(ROUNDS)
 def test_changed_rows_give_what_the_whole_would(yard: Yard, rounds: list[list[tuple[Any, ...]]]) -> None:
     yard.execute("DELETE FROM {s}.forms__t")
