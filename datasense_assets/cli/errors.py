@@ -140,6 +140,7 @@ _EXPLAINERS = (
     ("datasense_assets.connectors.errors", "SourceError", _source_error),
     ("datasense_assets.catalog.credentials", "SecretMissing", _input_wrong),
     ("datasense_assets.warehouse.errors", "WarehouseError", _world_failed),
+    ("datasense_assets.operations.organizations.holding", "StillBusy", _world_failed),
     ("datasense_assets.catalog.migrate", "CatalogVersionError", _world_failed),
     ("datasense_assets.running.warm.broker", "RedisUnavailable", _world_failed),
     ("datasense_assets.running.warm.worker", "WrongLauncher", _input_wrong),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from datasense_assets.cli.address import Address, find_recipe, open_catalog, read_organization, unknown
-from datasense_assets.cli.errors import InputWrong
-from datasense_assets.cli.output import JsonFlag, print_json, print_text, say, warn
+from datasense_assets.cli.errors import InputWrong, WorldFailed
+from datasense_assets.cli.moving import delete_with_data
+from datasense_assets.cli.output import JsonFlag, print_json, print_text, progress, say, warn
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -20,13 +22,44 @@ if TYPE_CHECKING:
 _FORM = "ORG[/SLUG]"
 
 
-def export(org: Annotated[str, typer.Argument(metavar="ORG", help="The organisation.")]) -> None:
-    """Print an organisation as a manifest that, applied, gives the same again. Secrets are references, never values."""
+def export(
+    org: Annotated[str, typer.Argument(metavar="ORG", help="The organisation.")],
+    to: Annotated[
+        Path | None,
+        typer.Option("--to", help="A new folder for the manifest and all its tables as CSV.", show_default=False),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Print an organisation as a manifest that, applied, gives the same again. Secrets are references, never values.
+
+    With --to its data goes into a folder too: tables/NAME.csv.gz, all of one moment, and columns.json with the labels.
+    """
     from datasense_assets.catalog.export import export_organization
 
     address = Address.parse(org, parts=1, form="ORG")
+    if to is not None:
+        _take_along(address.org, to, as_json=as_json)
+        return
     with open_catalog() as catalog, catalog.connect() as connection:
         print_text(export_organization(connection, read_organization(connection, address.org).slug))
+
+
+def _take_along(slug: str, folder: Path, *, as_json: bool) -> None:
+    from datasense_assets.operations.organizations.taking import take_along
+    from datasense_assets.settings import get_settings
+
+    if folder.exists():
+        raise InputWrong(f"{folder} is there already.", advice="Name a folder that is yet to be made.")
+    with open_catalog() as catalog, progress(f"Writing {folder}") as shown:
+        with catalog.connect() as connection:
+            org = read_organization(connection, slug)
+        try:
+            counted = take_along(catalog, get_settings(), org, folder, told=shown.update)
+        except OSError as error:
+            raise WorldFailed(f"{folder} cannot be written: {error.strerror}.", advice="Free the disk.") from None
+    say(f"{folder}: {len(counted)} tables, {sum(counted.values()):,} rows, and the manifest.")
+    if as_json:
+        print_json({"folder": folder, "rows": counted})
 
 
 def delete(
@@ -37,15 +70,28 @@ def delete(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would go and which recipes would break; delete nothing.")
     ] = False,
+    with_data: Annotated[
+        bool,
+        typer.Option("--with-data", help="Of an organisation: its tables, roles, secrets, history and files too."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --with-data: do not ask for the name again.")] = False,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="MINUTES", help="With --with-data: for runs that go on.")
+    ] = 10,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take an organisation, a source or a recipe out of the catalog. Tables in the warehouse stay where they are.
+    """Take an organisation, a source or a recipe out of the catalog. Tables stay where they are unless --with-data.
 
     Where a source and a recipe have the same name, ORG/SLUG is the source and ORG/recipes/NAME the recipe.
     """
     from datasense_assets.catalog.delete import DeleteRefused
 
     address = Address.parse(what, parts=3, form=_FORM)
+    if with_data:
+        if address.name is not None:
+            raise InputWrong("--with-data is for a whole organisation.", advice="Drop a source's tables by hand.")
+        delete_with_data(address.org, dry_run=dry_run, yes=yes, wait=wait, as_json=as_json)
+        return
     try:
         with open_catalog() as catalog, catalog.begin() as connection:
             deleted = _delete(

@@ -26,6 +26,7 @@ from datasense_assets.cli import (
     lineage,
     listing,
     metrics,
+    moving,
     pausing,
     preview,
     recipes,
@@ -121,6 +122,7 @@ app.command(rich_help_panel="Start here")(demo.demo)
 app.command(rich_help_panel=_CATALOG)(apply.apply)
 app.command(rich_help_panel=_CATALOG)(exporting.export)
 app.command(rich_help_panel=_CATALOG)(exporting.delete)
+app.command(rich_help_panel=_CATALOG)(moving.move)
 app.command("list", rich_help_panel=_CATALOG)(listing.show_list)
 app.command(rich_help_panel=_RUNNING)(sources.discover)
 app.command(rich_help_panel=_RUNNING)(sources.test)

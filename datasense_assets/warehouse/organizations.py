@@ -115,6 +115,22 @@ def prepare_organization(catalog_engine: Engine, settings: Settings, org: Organi
     return _prepare_own_warehouse(state["warehouse"], settings, org, schema)
 
 
+def prepare_elsewhere(
+    catalog_engine: Engine, settings: Settings, org: Organization, warehouse: dict[str, str] | None
+) -> WarehouseTarget:
+    """The same for a warehouse that the organisation is not in yet: a stored secret reference, None: the platform's.
+
+    Raises: as `prepare_organization`.
+    """
+    schema = org_schema(org.slug)
+    if warehouse is not None:
+        return _prepare_own_warehouse(warehouse, settings, org, schema)
+    with catalog_engine.begin() as transaction:
+        connection = _driver(transaction)
+        state, password = _build_walls(connection, settings, org, schema)
+        return _target(connection, state["role_name"], password, schema)
+
+
 def _driver(transaction: Any) -> psycopg.Connection:
     connection = transaction.connection.driver_connection
     assert isinstance(connection, psycopg.Connection)  # noqa: S101 - what `engine` makes; narrows the type
