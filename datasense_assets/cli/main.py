@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from datasense_assets.cli import (
     alerting,
     apply,
+    backup,
     checks,
     database,
     demo,
@@ -136,6 +137,8 @@ app.add_typer(checks.app, name="checks", rich_help_panel=_RUNNING)
 app.command(rich_help_panel=_RUNNING)(pausing.pause)
 app.command(rich_help_panel=_RUNNING)(pausing.resume)
 app.add_typer(alerting.app, name="alerts", rich_help_panel=_PLATFORM)
+app.command(rich_help_panel=_PLATFORM)(backup.backup)
+app.command(rich_help_panel=_PLATFORM)(backup.restore)
 app.add_typer(housekeeping.app, name="housekeeping", rich_help_panel=_PLATFORM)
 app.add_typer(keys.app, name="keys", rich_help_panel=_PLATFORM)
 app.add_typer(limits.app, name="limits", rich_help_panel=_PLATFORM)
