@@ -4,20 +4,30 @@ import dagster as dg
 
 from datasense_assets.automation.failing import CATALOG_KEY, CHECK_NAME, failing_result
 from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import Shard
 
 
-def catalog_asset() -> dg.AssetSpec:
+def catalog_key(shard: Shard | None) -> dg.AssetKey:
+    """Of several code locations each has a key of its own: what each was made from is a question to each."""
+    if shard is None or shard.index == 0:
+        return CATALOG_KEY
+    return dg.AssetKey(["_platform", f"catalog_{shard.index}_of_{shard.count}"])
+
+
+def catalog_asset(shard: Shard | None = None) -> dg.AssetSpec:
     """The catalog itself, as an asset that nothing materializes."""
     return dg.AssetSpec(
-        key=CATALOG_KEY, group_name="_platform", description="The catalog that this asset graph is made from."
+        key=catalog_key(shard), group_name="_platform", description="The catalog that this asset graph is made from."
     )
 
 
-def catalog_check(stale_because: str | None) -> dg.AssetChecksDefinition:
+def catalog_check(stale_because: str | None, shard: Shard | None = None) -> dg.AssetChecksDefinition:
     """Fails while the location runs on the last good snapshot; `stale_because` is why."""
 
     @dg.asset_check(
-        asset=CATALOG_KEY, name="graph_is_from_the_catalog", description="The graph was read from the catalog itself."
+        asset=catalog_key(shard),
+        name="graph_is_from_the_catalog",
+        description="The graph was read from the catalog itself.",
     )
     def graph_is_from_the_catalog() -> dg.AssetCheckResult:
         if stale_because is None:

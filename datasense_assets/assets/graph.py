@@ -52,10 +52,10 @@ def build_definitions(
     # of several code locations one keeps house for all
     first = settings.shard is None or settings.shard.index == 0
     return dg.Definitions(
-        assets=[*assets, catalog_asset()],
+        assets=[*assets, catalog_asset(settings.shard)],
         jobs=[housekeeping_job] if first else [],
         schedules=[housekeeping_schedule()] if first else [],
-        asset_checks=[catalog_check(stale_because), failing_check()],
+        asset_checks=[catalog_check(stale_because, settings.shard), *([failing_check()] if first else [])],
         sensors=sensors(GraphIndex.of(checked, graph_hash(snapshot)), settings),
         executor=dg.in_process_executor,
     )

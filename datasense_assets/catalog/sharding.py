@@ -1,4 +1,8 @@
-"""Which organisations a code location serves: a stable hash of the slug, the same in Python and in SQL."""
+"""Which organisations a code location serves, the same in Python and in SQL.
+
+Each shard has a number for each organisation, and the highest one serves it (rendezvous hashing): an organisation that
+comes moves no other, and a shard that comes takes its part from all others and moves nothing between them.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +13,14 @@ if TYPE_CHECKING:
     from datasense_assets.settings import Shard
 
 # True for organisation `o` in the shard of the binds that `shard_binds` makes.
-SHARD_CONDITION = (
-    "(:shard_count = 0 OR ('x' || left(encode(sha256(convert_to(o.slug, 'UTF8')), 'hex'), 15))::bit(60)::bigint"
-    " % greatest(:shard_count, 1) = :shard_index)"
-)
+SHARD_CONDITION = """(:shard_count = 0 OR :shard_index = (
+    SELECT i FROM generate_series(0, :shard_count - 1) i
+    ORDER BY sha256(convert_to(o.slug || '/' || i, 'UTF8')) DESC LIMIT 1))"""
 
 
 def shard_of(org_slug: str, count: int) -> int:
     """The index (0 to count - 1) of the shard that serves the organisation."""
-    return int(hashlib.sha256(org_slug.encode()).hexdigest()[:15], 16) % count
+    return max(range(count), key=lambda index: hashlib.sha256(f"{org_slug}/{index}".encode()).digest())
 
 
 def shard_binds(shard: Shard | None) -> dict[str, int]:

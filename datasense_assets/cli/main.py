@@ -36,6 +36,7 @@ from datasense_assets.cli import (
     status,
     syncing,
     working,
+    workspace,
 )
 from datasense_assets.cli.errors import DONE, INPUT_WRONG, INTERRUPTED, WORLD_FAILED, Explained, explain
 from datasense_assets.cli.output import print_text, say, show_failure
@@ -148,6 +149,7 @@ app.add_typer(importing.app, name="import", rich_help_panel=_RECIPES)
 app.command(rich_help_panel=_PLATFORM)(working.up)
 app.command(rich_help_panel=_PLATFORM)(working.worker)
 app.command(rich_help_panel=_PLATFORM)(simulating.simulate)
+app.command(rich_help_panel=_PLATFORM)(workspace.workspace)
 app.add_typer(database.app, name="db", rich_help_panel=_PLATFORM)
 
 

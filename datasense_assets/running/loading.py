@@ -58,7 +58,9 @@ def load_snapshot(settings: Settings, scope: SnapshotScope | None) -> LoadedSnap
         catalog = engine(database_url(settings))
         prepare_catalog(catalog)
         with catalog.connect() as connection:
-            snapshot = read_snapshot(connection, shard=settings.shard, scope=scope)
+            # a run that was queued before its organisation moved to another shard is served all the same
+            shard = settings.shard if scope is None else None
+            snapshot = read_snapshot(connection, shard=shard, scope=scope)
     except DatabaseUnavailable as error:
         saved = load_saved(settings.snapshot_path)
         if saved is None:
