@@ -25,6 +25,7 @@ ENV PATH=/opt/datasense/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     DAGSTER_HOME=/opt/dagster/dagster_home \
     DAGSTER_DISABLE_TELEMETRY=1 \
+    DATASENSE_ENV=production \
     DATASENSE_HOME=/var/lib/datasense \
     DATASENSE_FILES_ROOT=/srv/datasense/files
 # The number is what Kubernetes sees: it refuses a name where a pod must not be root.

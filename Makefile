@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint dev bench docs clean
+.PHONY: install demo test lint dev prod-local clean
 
 install: $(STAMP)
 
@@ -20,6 +20,10 @@ demo: install
 
 dev: install
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dagster dev
+
+# the services of docker-compose.yml as plain processes
+prod-local: install
+	$(BIN)/python deploy/prod_local.py $(PROD_ARGS)
 
 lint: install
 	$(BIN)/ruff check .
