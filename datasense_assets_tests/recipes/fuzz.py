@@ -452,7 +452,11 @@ def _valid(choose: Chooser) -> dict[str, Any]:
         data["checks"] = [
             {"check": "not_null", "column": column},
             {"check": "unique", "columns": [column]},
-            {"check": "accepted_values", "column": column, "values": [choose.one(ODD_VALUES), choose.one(SPITEFUL)]},
+            {
+                "check": "accepted_values",
+                "column": column,
+                "values": [copy.deepcopy(choose.one(ODD_VALUES)), choose.one(SPITEFUL)],
+            },
             {"check": "row_count", "min": 1},
         ][: choose.between(1, 4)]
         data["output"] = {"indexes": [[column]]}
@@ -494,7 +498,8 @@ def spoil(choose: Chooser, data: Any) -> None:
         case 0:
             del holder[key]
         case 1:
-            holder[key] = choose.one(ODD_VALUES)
+            # Its own list or object: put into a shared one, a later change would make it hold itself.
+            holder[key] = copy.deepcopy(choose.one(ODD_VALUES))
         case 2 | 3:
             holder[key] = choose.one(SPITEFUL)
         case 4:
