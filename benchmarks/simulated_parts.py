@@ -140,8 +140,10 @@ class Database:
             "AS 'SELECT at FROM simulated.clock'",
         ):
             self._clock.execute(statement)
-        path = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} SET search_path TO simulated, public, pg_catalog")
-        self._clock.execute(path.format(sql.Identifier(self._name)))
+        # nothing of the day is to outlive it
+        role = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} SET ").format(sql.Identifier(self._name))
+        for setting in ("search_path TO simulated, public, pg_catalog", "synchronous_commit TO off"):
+            self._clock.execute(role + sql.SQL(setting))  # type: ignore[arg-type]
 
     def set_time(self, at: Any) -> None:
         """What `now()` says from now on."""

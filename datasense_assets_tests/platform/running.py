@@ -93,13 +93,13 @@ class Platform:
         return answer["data"]
 
     @contextmanager
-    def dagster_dev(self) -> Iterator[Path]:
-        """`dagster dev` until the block ends; gives its log."""
+    def dagster_dev(self, *words: str) -> Iterator[Path]:
+        """`dagster dev`, or another Python command that serves the same, until the block ends; gives its log."""
         self.port = free_port()
         log = self.home / "dagster-dev.log"
         with log.open("w") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "dagster", "dev", "--port", str(self.port)],
+                [sys.executable, *(words or ("-m", "dagster", "dev")), "--port", str(self.port)],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=out,
