@@ -58,6 +58,8 @@ setup(
         "s3fs>=2026.1",
         # a SurveyCTO form is one JSON array of any size, read a submission at a time
         "ijson>=3.3",
+        # pages of JSON in less than half the time of the standard library, which takes over where they would differ
+        "orjson>=3.10",
         # alerts by email, Slack, Telegram, Teams and a hundred more, each as one URL
         "apprise>=1.9",
         # metrics in Prometheus' format

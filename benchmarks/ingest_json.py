@@ -15,11 +15,12 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
+from uuid import UUID
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -36,7 +37,7 @@ def record(number: int) -> dict[str, Any]:
     at = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=number)
     return {
         "_id": number,
-        "_uuid": f"{number:032x}",
+        "_uuid": str(UUID(int=number)),
         "_submission_time": at.strftime("%Y-%m-%dT%H:%M:%S"),
         "household/head": f"Person {number % 9973}",
         "household/members": str(number % 12),
@@ -66,12 +67,12 @@ def produce(rows: int) -> None:
         out.write(json.dumps(page).encode() + b"\n")
 
 
-def pages(rows: int) -> Iterator[list[dict[str, Any]]]:
+def pages(rows: int, decode: Callable[[bytes], Any] = json.loads) -> Iterator[list[dict[str, Any]]]:
     """The records of each page, parsed here as any client must."""
     maker = subprocess.Popen([sys.executable, __file__, "--produce", "--rows", str(rows)], stdout=subprocess.PIPE)
     assert maker.stdout is not None
     for line in maker.stdout:
-        yield json.loads(line)["results"]
+        yield decode(line)["results"]
     maker.wait()
 
 
@@ -180,10 +181,11 @@ class JsonPages:
     def read(self, request: Any) -> Iterator[Any]:
         """The pages, as Kobo's are flattened."""
         from datasense_assets.connectors.base import Page
+        from datasense_assets.connectors.json_text import decode
         from datasense_assets.connectors.kobo_rows import Flattener
 
         flattener = Flattener(self._form())
-        for results in pages(self.rows):
+        for results in pages(self.rows, decode):
             self.stats.api_calls += 1
             for path, data in flattener.flatten(results):
                 yield Page(path, data, results[-1]["_submission_time"], resume=str(results[-1]["_id"]))

@@ -113,18 +113,22 @@ def _marked_encoding(sample: bytes) -> str | None:
 def _proved(path: Path, marked: str | None) -> Utf8Text | None:
     """The file itself if it is UTF-8 throughout, holds no NUL and has line feeds; None where a copy is needed."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    quotes = line_feeds = returns = 0
+    quotes = 0
+    line_feeds = returns = between = False
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             quotes += chunk.count(b'"')
-            line_feeds += chunk.count(b"\n")
-            returns += chunk.count(b"\r")
+            line_feeds = line_feeds or b"\n" in chunk
+            returns = returns or b"\r" in chunk
             if b"\0" in chunk:
                 return None
+            if chunk.isascii() and not between:
+                continue
             try:
                 decoder.decode(chunk)
             except UnicodeDecodeError:
                 return None
+            between = bool(decoder.getstate()[0])  # a character is cut by the chunk's end
     try:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:

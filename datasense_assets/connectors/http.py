@@ -9,7 +9,6 @@ trace.
 from __future__ import annotations
 
 import base64
-import json
 import random
 import threading
 import time
@@ -36,6 +35,7 @@ from datasense_assets.connectors.errors import (
     Throttled,
     Unavailable,
 )
+from datasense_assets.connectors.json_text import decode
 from datasense_assets.connectors.network import CheckedTransport, Deadline, Overdue
 
 ATTEMPTS = 4
@@ -266,7 +266,7 @@ class HttpClient:
     @staticmethod
     def _decoded(body: bytes, where: str) -> Any:
         try:
-            return json.loads(body)
+            return decode(body)
         except ValueError:
             words = web_page_words(body[:_ERROR_BODY_BYTES].decode("utf-8", "replace"))
         if words is not None:

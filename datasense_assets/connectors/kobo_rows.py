@@ -1,27 +1,28 @@
 """Kobo submissions (nested JSON) as flat pages of Arrow text columns, one table for each repeat group.
 
 Columns are the form's own and whatever else the data has: older versions of a form leave answers under paths that the
-present one does not know.
+present one does not know. A page is taken column by column, so that Python touches a value only where it is no text.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from operator import itemgetter
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
 from datasense_assets.connectors.kobo_form import FormTable, FormTables, Path, repeat_name
 from datasense_assets.connectors.kobo_resume import Found
 
-Json = Mapping[str, Any]
+Json = dict[str, Any]
+_NOTHING = type(None)
 _NESTED = frozenset({list, dict})
+_EMPTY = frozenset({list, dict, _NOTHING})
 _OWN = frozenset({ROW_ID, PARENT_ID, INDEX})
+_as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Flattener:
@@ -36,41 +37,72 @@ class Flattener:
         for xpath, parent in found:
             self._find(xpath, self._repeats[parent] if parent else form.top)
 
-    def flatten(self, submissions: Iterable[Json]) -> list[tuple[Path, pa.Table]]:
+    def flatten(self, submissions: Sequence[Json]) -> list[tuple[Path, pa.Table]]:
         """Tables with at least one row, parents before children; every column is text.
 
         `_ds_row_id` is the submission's `_id`, for a repeat's row `<parent>/<index>`, the index counted from 1.
         """
-        rows: dict[Path, list[dict[str, Any]]] = {}
-        for submission in submissions:
-            self._flatten(submission, str(submission["_id"]), self._tables[0], rows, {})
-        return [(t.path, self._table(t.path, rows[t.path])) for t in self._tables if t.path in rows]
+        pages: dict[Path, pa.Table] = {}
+        if submissions:
+            self._flatten(self._tables[0], submissions, {ROW_ID: [str(s["_id"]) for s in submissions]}, pages)
+        return [(t.path, pages[t.path]) for t in self._tables if t.path in pages]
 
     def _flatten(
-        self,
-        item: Json,
-        row_id: str,
-        table: FormTable,
-        rows: dict[Path, list[dict[str, Any]]],
-        place: dict[str, str],
+        self, table: FormTable, items: Sequence[Json], own: dict[str, list[str]], pages: dict[Path, pa.Table]
     ) -> None:
-        """Add the item's row, values as they came, and the rows of its repeat groups."""
-        flat: dict[str, Any] = {**item, ROW_ID: row_id}
-        if len(flat) == len(item):
-            flat = {k: v for k, v in item.items() if k not in _OWN} | {ROW_ID: row_id}
-        flat.update(place)
-        rows.setdefault(table.path, []).append(flat)
-        nested = () if _NESTED.isdisjoint(map(type, item.values())) else [k for k in item if type(item[k]) in _NESTED]
-        for key in nested:
-            repeat = self._repeat(key, item[key], table)
-            if repeat is not None:
-                del flat[key]
-                for index, inner in enumerate(item[key], start=1):
-                    inner_place = {PARENT_ID: row_id, INDEX: str(index)}
-                    self._flatten(inner, f"{row_id}/{index}", repeat, rows, inner_place)
+        """Add the page of one table, and those of the repeat groups in its items; `own` are its special columns."""
+        texts: dict[str, pa.Array] = {}
+        for key, values in _columns(items):
+            if key in _OWN:
+                continue
+            text = _texts(values)
+            if text is None:
+                types = frozenset(map(type, values))
+                if list in types:
+                    left = self._take_repeats(table, key, values, items, own[ROW_ID], pages)
+                    if left is None:
+                        continue
+                    values = left
+                text = _as_texts(key, values, types)
+            texts[key] = text
         keys = self._keys[table.path]
-        if not keys.keys() >= item.keys():
-            keys.update((key, None) for key in flat if key not in keys and key not in _OWN)
+        keys.update(dict.fromkeys(key for key in texts if key not in keys))
+        nothing = pa.nulls(len(items), pa.string())
+        columns = {key: texts.get(key, nothing) for key in keys}
+        pages[table.path] = pa.table(columns | {name: pa.array(values, pa.string()) for name, values in own.items()})
+
+    def _take_repeats(
+        self,
+        table: FormTable,
+        key: str,
+        values: Sequence[Any],
+        items: Sequence[Json],
+        row_ids: Sequence[str],
+        pages: dict[Path, pa.Table],
+    ) -> Sequence[Any] | None:
+        """Add the pages of the repeat group whose rows are among the values; the values that are none, None for no
+        such.
+        """
+        left = list(values)
+        stays = False
+        rows: list[Json] = []
+        own: dict[str, list[str]] = {PARENT_ID: [], INDEX: [], ROW_ID: []}
+        group: FormTable | None = None
+        for at, value in enumerate(values):
+            repeat = self._repeat(key, value, table)
+            if repeat is None:
+                stays = stays or key in items[at]
+                continue
+            group, left[at] = repeat, None
+            parent = row_ids[at]
+            indexes = [str(index) for index in range(1, len(value) + 1)]
+            own[PARENT_ID] += [parent] * len(value)
+            own[INDEX] += indexes
+            own[ROW_ID] += [f"{parent}/{index}" for index in indexes]
+            rows += value
+        if group is not None and rows:
+            self._flatten(group, rows, own, pages)
+        return left if stays else None
 
     def _repeat(self, key: str, value: Any, table: FormTable) -> FormTable | None:
         """The repeat group whose rows `value` is; None for other lists and objects, which stay JSON."""
@@ -94,27 +126,32 @@ class Flattener:
         self.found.append((xpath, parent.xpath))
         return found
 
-    def _table(self, path: Path, rows: list[dict[str, Any]]) -> pa.Table:
-        own = (ROW_ID, PARENT_ID, INDEX) if path else (ROW_ID,)
-        names = [*self._keys[path], *own]
-        return pa.table({name: _texts(name, values) for name, values in zip(names, _columns(names, rows), strict=True)})
+
+def _columns(items: Sequence[Json]) -> Iterable[tuple[str, Sequence[Any]]]:
+    """Each key with its values, None where an item has none; a third of the time where all items have the same keys."""
+    shape = tuple(items[0])
+    if all(map(shape.__eq__, map(tuple, items))):
+        return zip(shape, zip(*map(dict.values, items), strict=True), strict=True)
+    return ((key, [item.get(key) for item in items]) for key in dict.fromkeys(chain.from_iterable(items)))
 
 
-def _columns(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterable[Sequence[Any]]:
-    """The values of each name, None where a row has none; half the time where every row has every name."""
-    if len(names) > 1:
-        with suppress(KeyError):
-            return list(zip(*map(itemgetter(*names), rows), strict=True))
-    return ([row.get(name) for row in rows] for name in names)
-
-
-def _texts(key: str, values: Sequence[Any]) -> pa.Array:
-    """The values as text; Arrow tells sooner than Python whether they are just that already."""
+def _texts(values: Sequence[Any]) -> pa.Array | None:
+    """The values, where each is a text that Postgres can hold, or nothing; Arrow tells sooner than Python."""
     try:
         texts = pa.array(values, pa.string())
     except (pa.ArrowException, TypeError, UnicodeEncodeError):
-        return pa.array([_text(key, value) for value in values], pa.string())
-    return pc.replace_substring(texts, "\0", "") if pc.any(pc.match_substring(texts, "\0")).as_py() else texts
+        return None
+    data = texts.buffers()[2]
+    return None if data is not None and b"\0" in data.to_pybytes() else texts
+
+
+def _as_texts(key: str, values: Sequence[Any], types: frozenset[type]) -> pa.Array:
+    """Values of any kind as text."""
+    if types == {int}:
+        return pa.array(list(map(str, values)), pa.string())
+    if types <= _EMPTY and not any(values):
+        return pa.nulls(len(values), pa.string())
+    return pa.array([_text(key, value) for value in values], pa.string())
 
 
 def _text(key: str, value: Any) -> str | None:
@@ -129,7 +166,7 @@ def _text(key: str, value: Any) -> str | None:
             return str(value["uid"]) if isinstance(value, dict) and value.get("uid") else None
         if not value or (key == "_geolocation" and all(part is None for part in value)):
             return None
-        return _clean(json.dumps(value, ensure_ascii=False).replace("\\u0000", ""))
+        return _clean(_as_json(value).replace("\\u0000", ""))
     return str(value)
 
 

@@ -7,7 +7,7 @@ cursor (a bounded number); a top row stands for itself and all its repeat rows, 
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 
 import pyarrow as pa
@@ -24,6 +24,11 @@ class Boundary:
     def __init__(self, previous: Mapping[str, str]) -> None:
         """Watch the rows of `previous`, and the newest of this load."""
         self._previous = previous
+        self._watched = pa.array(list(previous), pa.string())
+        # the newest pages as they came, each top page with those of its repeat groups: older ones need no look but at
+        # the rows of `previous`
+        self._groups: deque[list[tuple[tuple[str, ...], pa.Table]]] = deque()
+        self._rows_behind = 0
         # what the repeat rows add; a top row's own hash is worked out when it is sure to be wanted
         self._hashes: OrderedDict[str, int] = OrderedDict()
         self._rows: dict[str, tuple[pa.Table, int]] = {}
@@ -31,9 +36,24 @@ class Boundary:
 
     def add(self, path: tuple[str, ...], data: pa.Table) -> None:
         """Take one page of the table at `path` into account (a top page before its repeat groups')."""
-        if not path:
-            self._add_top(data)
+        if path:
+            if self._groups:
+                self._groups[-1].append((path, data))
             return
+        if self._groups:
+            self._rows_behind += data.num_rows
+        self._groups.append([(path, data)])
+        while self._rows_behind >= BOUNDARY_ROWS:
+            self._look(self._groups.popleft(), newest=False)
+            self._rows_behind -= self._groups[0][0][1].num_rows
+
+    def _look(self, group: list[tuple[tuple[str, ...], pa.Table]], *, newest: bool) -> None:
+        (_, top), *repeats = group
+        self._add_top(top, newest=newest)
+        for path, data in repeats if self._root_of else ():
+            self._add_repeats(path, data)
+
+    def _add_repeats(self, path: tuple[str, ...], data: pa.Table) -> None:
         parents = {row_id for (at, row_id) in self._root_of if at == path[:-1]}
         if not parents:
             return
@@ -43,15 +63,14 @@ class Boundary:
             self._root_of[path, row[ROW_ID]] = root
             self._hashes[root] ^= _row_hash(path, row)
 
-    def _add_top(self, data: pa.Table) -> None:
-        newest = data.slice(max(0, data.num_rows - BOUNDARY_ROWS))
-        older = data.slice(0, data.num_rows - newest.num_rows)
+    def _add_top(self, data: pa.Table, *, newest: bool) -> None:
+        last = data.slice(max(0, data.num_rows - BOUNDARY_ROWS) if newest else data.num_rows)
+        older = data.slice(0, data.num_rows - last.num_rows)
         if self._previous and older.num_rows:
-            wanted = pa.array(list(self._previous), pa.string())
-            older = older.filter(pc.is_in(older[ROW_ID], value_set=wanted))
+            older = older.filter(pc.is_in(older[ROW_ID], value_set=self._watched))
         else:
             older = older.slice(0, 0)
-        for part in (older, newest):
+        for part in (older, last):
             for at, row_id in enumerate(part[ROW_ID].to_pylist()):
                 self._hashes[row_id] = 0
                 self._hashes.move_to_end(row_id)
@@ -71,7 +90,9 @@ class Boundary:
         self._root_of = {at: root for at, root in self._root_of.items() if root not in gone}
 
     def _whole(self) -> None:
-        """Add each top row's own hash to its repeat rows'."""
+        """Take the newest pages too, and add each top row's own hash to its repeat rows'."""
+        while self._groups:
+            self._look(self._groups.popleft(), newest=True)
         wanted: dict[int, tuple[pa.Table, list[int]]] = {}
         for part, at in self._rows.values():
             wanted.setdefault(id(part), (part, []))[1].append(at)

@@ -23,8 +23,12 @@ ARROW_TYPES: dict[T, pa.DataType] = {
 }
 
 
-def cast(values: pa.ChunkedArray | pa.Array, kind: T, timezone: str) -> pa.ChunkedArray | pa.Array:
+def cast(
+    values: pa.ChunkedArray | pa.Array, kind: T, timezone: str, *, plain: bool = False
+) -> pa.ChunkedArray | pa.Array:
     """The values as `kind`. A datetime without an offset is in `timezone`; a text loses only NUL characters.
+
+    `plain`: as `Vote.plain` of all these values says.
 
     Raises:
         pyarrow.ArrowInvalid: a value is not of that type.
@@ -33,23 +37,30 @@ def cast(values: pa.ChunkedArray | pa.Array, kind: T, timezone: str) -> pa.Chunk
         if pc.any(pc.match_substring(values, "\x00")).as_py():
             return pc.replace_substring(values, "\x00", "")  # PostgreSQL's text cannot hold it
         return values
-    trimmed = pc.utf8_trim_whitespace(values)
-    missing = pc.is_in(trimmed, value_set=pa.array(MISSING, trimmed.type))
-    text = pc.if_else(missing, pa.scalar(None, trimmed.type), trimmed)
+    text = values if plain else _present(values)
     if kind is T.JSON:
         return text
     if kind is T.BOOLEAN:
         true = pc.is_in(text, value_set=pa.array(TRUE_WORDS, text.type))
         return pc.if_else(pc.is_null(text), pa.scalar(None, pa.bool_()), true)
     if kind in (T.INTEGER, T.NUMBER):
-        return pc.utf8_ltrim(text, characters="+").cast(ARROW_TYPES[kind])
+        return (text if plain else pc.utf8_ltrim(text, characters="+")).cast(ARROW_TYPES[kind])
     if kind is T.DATETIME:
         return _cast_datetime(text, timezone)
     return time_of_day(text) if kind is T.TIME else text.cast(ARROW_TYPES[kind])
 
 
+def _present(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+    """The values without space around them, null for what means missing."""
+    trimmed = pc.utf8_trim_whitespace(values)
+    missing = pc.is_in(trimmed, value_set=pa.array(MISSING, trimmed.type))
+    return pc.if_else(missing, pa.scalar(None, trimmed.type), trimmed)
+
+
 def _cast_datetime(text: pa.ChunkedArray | pa.Array, timezone: str) -> pa.ChunkedArray | pa.Array:
     is_aware = pc.fill_null(pc.match_substring_regex(text, AWARE_PATTERN), False)
+    if pc.all(pc.or_(is_aware, pc.is_null(text))).as_py():
+        return text.cast(pa.timestamp("us", tz="UTC"))
     nothing = pa.scalar(None, text.type)
     aware = pc.if_else(is_aware, text, nothing).cast(pa.timestamp("us", tz="UTC"))
     naive = pc.if_else(is_aware, nothing, text).cast(pa.timestamp("us"))

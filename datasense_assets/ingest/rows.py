@@ -50,7 +50,8 @@ def _typed(batch: pa.Table, load: TableLoad, loaded_at: datetime, timezone: str,
         columns[DELETED_AT] = pa.nulls(rows, moment)
     for column in load.plan.columns:
         if column.key in load.scratch.votes:
-            columns[column.name] = cast(batch[column.key], column.type, timezone)
+            plain = load.scratch.votes[column.key].plain
+            columns[column.name] = cast(batch[column.key], column.type, timezone, plain=plain)
         else:
             columns[column.name] = pa.nulls(rows, ARROW_TYPES[column.type])
     return pa.table(columns)

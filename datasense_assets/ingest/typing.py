@@ -41,6 +41,10 @@ _TRIAL_TYPES = {T.INTEGER: pa.int64(), T.DATE: pa.date32()}
 _LOOKS_LIKE_DATE = r"^[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/., ]+[0-9]{1,4}(?:[T ,].*)?$"
 _LOOKS_LIKE_CODE = r"^[+]?[0-9]+$"
 _LOOKS_LIKE_NUMBER = r"^[-+]?[0-9]*[.]?[0-9]+$"
+_PLAIN_NUMBER = r"^-?(?:(?:0|[1-9][0-9]{0,14})|(?:0|[1-9][0-9]{0,14})?\.[0-9]{1,20})$"
+_WIDEST_EXACT = 10**15 - 1
+_NUMERIC = frozenset({T.INTEGER, T.NUMBER})
+_QUICK = frozenset({T.INTEGER, T.NUMBER, T.DATE})
 _ORDER = (T.INTEGER, T.NUMBER, T.BOOLEAN, T.DATE, T.DATETIME, T.TIME)
 
 
@@ -55,6 +59,15 @@ def time_of_day(values: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Arra
         pyarrow.ArrowInvalid: a value is no time of a day.
     """
     return pc.binary_join_element_wise("1970-01-01", values, " ").cast(pa.timestamp("us")).cast(pa.time64("us"))
+
+
+def _same(values: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    """The values in that type, if each is written just as the type writes it itself."""
+    try:
+        found = values.cast(kind)
+    except pa.ArrowInvalid:
+        return None
+    return found if found.cast(pa.string()).equals(values) else None
 
 
 def _fits_json(values: pa.Array) -> bool:
@@ -103,16 +116,19 @@ class Vote:
 
     `declared` is what the form (or the user) says: it comes first, and reads `007` or `yes` where that is its own
     way to write a number or a boolean. A value that does not fit it makes the column text; nothing is lost.
+    `plain`: no value is missing in words, has space around it, or begins with a plus sign.
     """
 
     declared: T | None = None
     has_value: bool = False
     missing: int = 0
+    plain: bool = True
     example: str | None = None
     _alive: set[T] = field(default_factory=set)
     _date_like: bool = True
     _code_like: bool = True
     _number_like: bool = True
+    _differ: bool = False
 
     def __post_init__(self) -> None:
         """All types are possible until a value says no."""
@@ -122,14 +138,22 @@ class Vote:
 
     def add(self, values: pa.ChunkedArray) -> None:
         """Take one page's values (text, nulls allowed) into account."""
+        if values.null_count == len(values):
+            return
         if self.has_value and not (self._alive or self._date_like or self._code_like or self._number_like):
             return
-        unique = pc.utf8_trim_whitespace(pc.unique(values).drop_null())
+        # where most values differ, finding those that do not costs more than it spares
+        found = values.drop_null().combine_chunks() if self._differ else pc.unique(values).drop_null()
+        self._differ = self._differ or (len(values) >= 1000 and len(found) > 0.5 * len(values))
+        if self.plain and self._goes_on(found):
+            return
+        unique = pc.utf8_trim_whitespace(found)
         is_missing = pc.is_in(unique, value_set=pa.array(MISSING, unique.type))
         present = unique.filter(pc.invert(is_missing))
         if len(present) < len(unique):
             counted = pc.is_in(pc.utf8_trim_whitespace(values), value_set=pa.array(MISSING[1:], unique.type))
             self.missing += pc.sum(counted).as_py() or 0
+        self.plain = self.plain and present.equals(found) and not pc.any(pc.starts_with(found, "+")).as_py()
         if len(present) == 0:
             return
         self.has_value = True
@@ -144,6 +168,28 @@ class Vote:
             self._code_like = _all_match(present, _LOOKS_LIKE_CODE)
         if self._number_like:
             self._number_like = _all_match(present, _LOOKS_LIKE_NUMBER)
+
+    def _goes_on(self, values: pa.Array) -> bool:
+        """Whether the values, as they came, leave everything as it is: the usual case, told by a cast or two."""
+        if not self.has_value or self._alive.isdisjoint(_QUICK):
+            return False
+        if self._alive <= _NUMERIC and not self._date_like:
+            if T.INTEGER not in self._alive:
+                return not self._code_like and self._number_goes_on(values)
+            numbers = _same(values, pa.int64())
+            if numbers is None:
+                return False
+            least, most = pc.min_max(numbers).values()
+            wide = max(-least.as_py(), most.as_py()) > _WIDEST_EXACT
+            return not (wide and T.NUMBER in self._alive) and not (self._code_like and least.as_py() < 0)
+        if self._alive == {T.DATE}:
+            return not self._code_like and not self._number_like and _same(values, pa.date32()) is not None
+        return False
+
+    def _number_goes_on(self, values: pa.Array) -> bool:
+        if self._number_like and not _all_match(values, _PLAIN_NUMBER):
+            return False
+        return self._number_like or _all_match(values, _PATTERNS[T.NUMBER])
 
     def _accepts(self, present: pa.Array, kind: T) -> bool:
         if kind is T.JSON:

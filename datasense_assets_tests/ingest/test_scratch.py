@@ -32,3 +32,19 @@ def test_ids_that_came_twice(
     often = {each for each, count in counts.items() if count > 1}
     assert found.last == {each: max(i for i, other in enumerate(ids) if other == each) for each in often}
     assert found.surplus == len(ids) - len(counts)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(ids=st.lists(st.integers(0, 12) | st.integers(2**62, 2**64), max_size=12))
+def test_rising_numbers_need_no_look_and_any_others_get_one(
+    ids: list[int], tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(scratch, "BATCH_ROWS", 3)
+        pages = scratch.TableScratch(tmp_path_factory.mktemp("pages"), {})
+        for start in range(0, len(ids), 2):
+            pages.add(pa.table({ROW_ID: pa.array([str(each) for each in ids[start : start + 2]], pa.string())}))
+        pages.close()
+        found = pages.duplicates()
+    assert found.surplus == len(ids) - len(set(ids))
+    assert set(found.last) == {str(each) for each, count in Counter(ids).items() if count > 1}

@@ -122,3 +122,41 @@ def test_types_widen_and_never_narrow(values: list[str], existing: T) -> None:
     if existing in ORDER:
         assert ORDER[new] >= ORDER[existing]
     cast(pa.array(values, pa.string()), new, "UTC")
+
+
+class WithoutShortcut(Vote):
+    """The vote that looks at every value from all sides."""
+
+    def _goes_on(self, values: pa.Array) -> bool:
+        del values
+        return False
+
+
+WRITTEN = st.sampled_from(
+    [
+        *("0", "-5", "12", "999999999999999", "1000000000000000", "9223372036854775807", "9223372036854775808"),
+        *("007", "+5", "-0", "0x1F", " 7", "n/a", "", "1.5", "-0.25", ".5", "1e5", "1.5e+10", "2E-3", "1.", "abc"),
+        *("2024-01-05", "2024-02-30", "2024-1-5", "2024-01-05T10:00:00Z", "true", "yes", "1", "10:30", "12/05/2024"),
+    ]
+)
+PAGES = st.lists(st.lists(WRITTEN | st.none(), min_size=1, max_size=3), min_size=1, max_size=4)
+ALIKE = WRITTEN.flatmap(lambda each: st.lists(st.lists(st.just(each) | WRITTEN, min_size=1, max_size=2), max_size=4))
+
+
+@given(pages=PAGES | ALIKE, declared=st.none() | st.sampled_from([T.INTEGER, T.NUMBER, T.DATE, T.BOOLEAN, T.TEXT]))
+def test_the_shortcut_of_the_vote_changes_nothing(pages: list[list[str | None]], declared: T | None) -> None:
+    one, other = Vote(declared), WithoutShortcut(declared)
+    for page in pages:
+        for each in (one, other):
+            each.add(pa.chunked_array([pa.array(page, pa.string())]))
+    assert vars(one) == vars(other)
+
+
+@given(pages=PAGES | ALIKE)
+def test_a_plain_column_is_cast_to_the_same_values(pages: list[list[str | None]]) -> None:
+    found = Vote()
+    for page in pages:
+        found.add(pa.chunked_array([pa.array(page, pa.string())]))
+    values = pa.array([value for page in pages for value in page], pa.string())
+    kind = found.decide().type
+    assert cast(values, kind, "UTC", plain=found.plain).equals(cast(values, kind, "UTC"))
