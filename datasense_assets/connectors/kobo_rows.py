@@ -7,8 +7,9 @@ present one does not know. A page is taken column by column, so that Python touc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+from operator import methodcaller
 from typing import Any
 
 import pyarrow as pa
@@ -17,11 +18,12 @@ from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
 from datasense_assets.connectors.kobo_form import FormTable, FormTables, Path, repeat_name
 from datasense_assets.connectors.kobo_resume import Found
 
-Json = dict[str, Any]
+Json = Mapping[str, Any]
 _NOTHING = type(None)
 _NESTED = frozenset({list, dict})
 _EMPTY = frozenset({list, dict, _NOTHING})
 _OWN = frozenset({ROW_ID, PARENT_ID, INDEX})
+_values = methodcaller("values")
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -131,7 +133,7 @@ def _columns(items: Sequence[Json]) -> Iterable[tuple[str, Sequence[Any]]]:
     """Each key with its values, None where an item has none; a third of the time where all items have the same keys."""
     shape = tuple(items[0])
     if all(map(shape.__eq__, map(tuple, items))):
-        return zip(shape, zip(*map(dict.values, items), strict=True), strict=True)
+        return zip(shape, zip(*map(_values, items), strict=True), strict=True)
     return ((key, [item.get(key) for item in items]) for key in dict.fromkeys(chain.from_iterable(items)))
 
 
