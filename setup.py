@@ -62,6 +62,8 @@ setup(
         "orjson>=3.10",
         # alerts by email, Slack, Telegram, Teams and a hundred more, each as one URL
         "apprise>=1.9",
+        # log lines as JSON or for people, whoever writes them
+        "structlog>=25",
         # metrics in Prometheus' format
         "prometheus-client>=0.22",
         # command line

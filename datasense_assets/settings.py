@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     )
 
     env: Literal["development", "production"] = "development"
+    log_format: Literal["json", "text"] | None = None
     home: Path = Field(default_factory=default_home)
     database_url: SecretStr | None = None
     storage_url: SecretStr | None = None
@@ -99,6 +100,11 @@ class Settings(BaseSettings):
     def is_production(self) -> bool:
         """Whether people depend on this platform: what is only good enough for a laptop is refused by the doctor."""
         return self.env == "production"
+
+    @property
+    def log_lines(self) -> Literal["json", "text"] | None:
+        """The form of log lines; None: Dagster's own, which is left as it is."""
+        return self.log_format or ("json" if self.is_production else None)
 
     @property
     def snapshot_path(self) -> Path:

@@ -57,6 +57,10 @@ def metrics(
         raise WorldFailed(
             f"{host}:{port} cannot be listened at: {error.strerror}.", advice="Choose another --port or --host."
         ) from None
+    if settings.log_lines is not None:
+        from datasense_assets.running.logs import set_up_logging
+
+        set_up_logging()
     with server:
         say(f"http://{host}:{server.server_port}/metrics, /health/live and /health/ready; Ctrl-C stops.")
         server.serve_forever()

@@ -101,6 +101,11 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
                 missing |= pods.pod_tags(self._pods, self._rows(run, what))
             if missing:
                 self._instance.add_run_tags(run.run_id, missing)
+            # the one line of the daemon and the webserver that says whose run an id is
+            tags = {**run.tags, **missing}
+            whose = {"org": tags.get(t.ORG), "source": tags.get(t.SOURCE), "recipe": tags.get(t.RECIPE)}
+            said = {name: value for name, value in whose.items() if value} | {"run": run.run_id}
+            _log.info("queued %s", run.run_id, extra={"about": said})
         return super().submit_run(context)
 
     def _owner(self, run: dg.DagsterRun, what: t.Selected) -> t.Owner:

@@ -19,6 +19,7 @@ import dagster as dg
 from datasense_assets.catalog.snapshot import SnapshotScope
 from datasense_assets.running import metering
 from datasense_assets.running.tags import PLATFORM, Selected, selected
+from datasense_assets.settings import get_settings
 
 _explicit: ContextVar[SnapshotScope | None] = ContextVar("datasense_scope", default=None)
 # Dagster's name for the job that holds every asset of a location.
@@ -46,6 +47,10 @@ def current_scope() -> SnapshotScope | None:
     if run is None:
         return None
     metering.begin_with_process()
+    if get_settings().log_lines is not None:
+        from datasense_assets.running.logs import process_is_about
+
+        process_is_about(run)
     return scope_of_run(run)
 
 

@@ -129,6 +129,11 @@ class HomeStorage(DagsterPostgresStorage):
     def from_config_value(cls, inst_data: Any, config_value: Any) -> HomeStorage:
         """Open the storage; starts the embedded server where it is wanted and not running."""
         del config_value
+        # every process of the platform comes by here, and nothing else of dagster.yaml is loaded in all of them
+        if get_settings().log_lines is not None:
+            from datasense_assets.running.logs import set_up_logging
+
+            set_up_logging()
         return cls(postgres_url=storage_url(), inst_data=inst_data)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import dagster as dg
 from celery import Task
 
+from datasense_assets.running.logs import about_run
 from datasense_assets.running.scope import scope_of_run, scoped_to
 from datasense_assets.running.warm.broker import shared_redis
 from datasense_assets.running.warm.cleaning import as_before
@@ -86,7 +87,7 @@ def _execute(instance: dg.DagsterInstance, run_id: str, body: Callable[[], Any],
             _log.info("run %s is over (%s), nothing to do", run_id, run.status.value)
             return result
         if not lease.cancelled and run.status is not dg.DagsterRunStatus.CANCELING:
-            with scoped_to(scope_of_run(run)):
+            with scoped_to(scope_of_run(run)), about_run(run):
                 result = body()
     if lease.cancelled or run.status is dg.DagsterRunStatus.CANCELING:
         _canceled(instance, run_id, "It was canceled before it began.")

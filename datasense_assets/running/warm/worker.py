@@ -58,6 +58,7 @@ def serve(plan: WorkerPlan, *, log_level: str = "INFO") -> int:
     create_execute_job_task(app, **options)
     app.steps["consumer"].add(_announcing(dict(plan.slots)))
     preload()
+    _keep_log_lines()
     worker = app.Worker(
         hostname=_full_name(plan.name),
         queues=[queue_of(lane) for lane in plan.slots],
@@ -76,6 +77,26 @@ def serve(plan: WorkerPlan, *, log_level: str = "INFO") -> int:
     )
     worker.start()
     return int(worker.exitcode or 0)
+
+
+def _keep_log_lines() -> None:
+    """Where log lines have a form of ours, Celery writes its own in it too, and sets up nothing itself."""
+    from datasense_assets.settings import get_settings
+
+    if get_settings().log_lines is None:
+        return
+    from celery.signals import setup_logging
+
+    from datasense_assets.running.logs import set_up_logging
+
+    def ours(**_more: Any) -> None:
+        root = logging.getLogger()
+        if not root.handlers:
+            root.addHandler(logging.StreamHandler())
+            root.setLevel(logging.INFO)
+        set_up_logging()
+
+    setup_logging.connect(ours, weak=False)
 
 
 class WrongLauncher(Exception):
