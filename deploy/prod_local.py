@@ -51,7 +51,7 @@ PORTS = {
     "metrics": 9464,
 }
 SEEN_BY_PEOPLE = ("webserver", "webserver-read-only", "metrics")
-READY_SECONDS = 180
+READY_SECONDS = 300
 
 
 class Topology:
@@ -233,10 +233,10 @@ class Topology:
     def addresses(self) -> dict[str, str]:
         """What a person needs to use it."""
         password, port = self.passwords["DATASENSE_DB_PASSWORD"], self.ports["pgbouncer"]
+        pages = {"ui": "webserver", "ui_read_only": "webserver-read-only", "metrics": "metrics"}
+        seen = {page: self.ports[name] for page, name in pages.items() if name in self.services}
         return {
-            "ui": f"http://127.0.0.1:{self.ports['webserver']}",
-            "ui_read_only": f"http://127.0.0.1:{self.ports['webserver-read-only']}",
-            "metrics": f"http://127.0.0.1:{self.ports['metrics']}/metrics",
+            **{page: f"http://127.0.0.1:{at}{'/metrics' * (page == 'metrics')}" for page, at in seen.items()},
             "DATASENSE_DATABASE_URL": f"postgresql://datasense:{password}@127.0.0.1:{port}/datasense",
             "DATASENSE_STORAGE_URL": f"postgresql://datasense:{password}@127.0.0.1:{port}/dagster",
             "DATASENSE_REDIS_URL": f"redis://:{self.passwords['REDIS_PASSWORD']}@127.0.0.1:{self.ports['redis']}/0",
@@ -286,7 +286,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"Starting {', '.join(topology.services)}; logs are in {topology.folder / 'logs'}.", file=sys.stderr)
         with topology.started():
             print(json.dumps(topology.addresses()), flush=True)
-            print(f"The UI is at {topology.addresses()['ui']}; Ctrl-C ends it all.", file=sys.stderr)
+            print("Everything is up; Ctrl-C ends it.", file=sys.stderr)
             while not done.wait(1.0):
                 for name, process in topology.running.items():
                     if process.poll() is not None:
