@@ -1,0 +1,1 @@
+"""What else one could run syncs with, written as a careful engineer would."""
