@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datasense_assets.catalog.manifest import Manifest, SourceManifest
     from datasense_assets.catalog.models import Organization, Problem, Source
 
+_SERVERS_AT_ONCE = 8
 _PLANNED = {"create": "to create", "update": "to update", "delete": "to delete", "keep": "stay as they are"}
 _DONE = {"create": "created", "update": "updated", "delete": "deleted", "keep": "unchanged"}
 _SIGNS = {"create": ("+", "green"), "update": ("~", "yellow"), "delete": ("-", "red"), "keep": (" ", "dim")}
@@ -203,53 +205,74 @@ def show_plan(plan: Plan, *, dry_run: bool) -> None:
 def prepare_and_discover(catalog: Engine, plans: Iterable[str]) -> tuple[list[dict[str, Any]], list[str]]:
     """Make each organisation's place in the warehouse, and ask sources that were never asked for their tables.
 
-    A failure is a warning: the catalog stands, and the sentence says what to do.
+    Servers are asked side by side, the sources of one server in turn. A failure is a warning: the catalog stands, and
+    the sentence says what to do. A server that does not answer is given up after some seconds, and not asked again.
     """
     from datasense_assets.settings import get_settings
     from datasense_assets.warehouse.organizations import prepare_organization
 
     found: list[dict[str, Any]] = []
     warnings: list[str] = []
+    asked: dict[str, list[tuple[Organization, Source]]] = {}
     for slug in plans:
         with catalog.connect() as connection:
             org = read_organization(connection, slug)
             undiscovered = _never_asked(connection, org)
-        with progress(f"Preparing {slug}") as shown:
+        with progress(f"Preparing {slug}"):
             try:
                 prepare_organization(catalog, get_settings(), org)
             except Exception as error:  # noqa: BLE001 - what is not expected is raised again
                 warnings.append(_warning(error, f"The warehouse of {slug} is not prepared"))
-            for source in undiscovered:
-                _discover(catalog, org, source, shown, found, warnings)
+        for source in undiscovered:
+            asked.setdefault(_server(source), []).append((org, source))
+    if asked:
+        with progress("Asking new sources for their tables") as shown, ThreadPoolExecutor(_SERVERS_AT_ONCE) as pool:
+            for answers, refusals in pool.map(lambda those: _discover(catalog, those, shown), asked.values()):
+                found += answers
+                warnings += refusals
     for text in warnings:
         warn(text)
     return found, warnings
 
 
+def _server(source: Source) -> str:
+    """What the source is asked of; a source without a server stands for itself."""
+    from datasense_assets.connectors import host_of
+
+    return host_of(source.connector, source.config) or f"source {source.id}"
+
+
 def _discover(
-    catalog: Engine,
-    org: Organization,
-    source: Source,
-    shown: Progress,
-    found: list[dict[str, Any]],
-    warnings: list[str],
-) -> None:
+    catalog: Engine, those: Iterable[tuple[Organization, Source]], shown: Progress
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Ask the sources of one server, one after the other; what was found, and a warning for each that failed."""
     from datasense_assets.cli.sources import open_reader
+    from datasense_assets.connectors.errors import Unavailable
     from datasense_assets.ingest.discovery import discover_tables
 
-    where = f"{org.slug}/{source.slug}"
-    shown.update(f"{where}: asking for its tables")
-    try:
-        connector = open_reader(catalog, org, source)
+    found: list[dict[str, Any]] = []
+    warnings: list[str] = []
+    silent: Exception | None = None
+    for org, source in those:
+        where = f"{org.slug}/{source.slug}"
         try:
-            tables = discover_tables(catalog, org, source, connector)
-        finally:
-            connector.close()
-    except Exception as error:  # noqa: BLE001 - what is not expected is raised again
-        warnings.append(_warning(error, f"The tables of {where} are not known yet", f"`datasense discover {where}`"))
-        return
-    shown.done(f"{where}: {', '.join(table.slug for table in tables) or 'no table'}")
-    found.append({"source": where, "tables": [table.slug for table in tables]})
+            if silent is not None:
+                raise silent
+            shown.update(f"{where}: asking for its tables")
+            connector = open_reader(catalog, org, source, hurried=True)
+            try:
+                tables = discover_tables(catalog, org, source, connector)
+            finally:
+                connector.close()
+        except Exception as error:  # noqa: BLE001 - what is not expected is raised again
+            silent = error if isinstance(error, Unavailable) else None
+            warnings.append(
+                _warning(error, f"The tables of {where} are not known yet", f"`datasense discover {where}`")
+            )
+            continue
+        shown.done(f"{where}: {', '.join(table.slug for table in tables) or 'no table'}")
+        found.append({"source": where, "tables": [table.slug for table in tables]})
+    return found, warnings
 
 
 def _warning(error: Exception, what: str, then: str | None = None) -> str:

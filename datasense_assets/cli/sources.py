@@ -67,13 +67,13 @@ def test(source: SourceArgument, as_json: JsonFlag = False) -> None:
         print_json({"organization": org.slug, "source": row.slug, "works": True, "message": answer})
 
 
-def open_reader(catalog: Engine, org: Organization, source: Source) -> Connector:
-    """The source, opened for reading; raises SecretMissing or SourceError."""
+def open_reader(catalog: Engine, org: Organization, source: Source, *, hurried: bool = False) -> Connector:
+    """The source, opened for reading; raises SecretMissing or SourceError. `hurried` as in `open_source`."""
     from datasense_assets.ingest.opening import open_source
     from datasense_assets.settings import get_settings
 
     with catalog.connect() as connection:
-        return open_source(connection, org, source, get_settings())
+        return open_source(connection, org, source, get_settings(), hurried=hurried)
 
 
 def _find(catalog: Engine, address: Address) -> tuple[Organization, Source]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -28,7 +28,8 @@ class NetworkPolicy:
     """What a connector may reach: `timeout` in seconds of silence; `files_root` is the only folder that local files
     may come from (None: any); `private_folder` is one that none may come from, the platform's own state; `scratch` is
     where downloads are kept while a load runs (None: the system's). `longest_wait`: seconds that one call may be waited
-    for, whether a quota or the server asks for it; where it is longer, the run gives its slot back.
+    for, whether a quota or the server asks for it; where it is longer, the run gives its slot back. `connect_timeout`:
+    seconds that one of a server's addresses may take to answer at all. `attempts`: how often one call is tried.
     """
 
     allow_private_addresses: bool = False
@@ -37,6 +38,15 @@ class NetworkPolicy:
     private_folder: Path | None = None
     scratch: Path | None = None
     longest_wait: float = 60.0
+    connect_timeout: float = 15.0
+    attempts: int = 4
+
+    @property
+    def hurried(self) -> NetworkPolicy:
+        """The same for someone who waits at a terminal: a server that does not answer is given up after some seconds."""
+        return replace(
+            self, timeout=min(self.timeout, 20.0), connect_timeout=min(self.connect_timeout, 5.0), attempts=2
+        )
 
 
 @dataclass(frozen=True)

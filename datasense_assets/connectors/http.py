@@ -157,11 +157,12 @@ class HttpClient:
         self._follow_elsewhere = follow_elsewhere
         self._budget = budget
         self._longest_wait = policy.longest_wait
+        self._attempts = policy.attempts
         self._deadline = Deadline()
         # trust_env would add passwords from .netrc
         self._client = httpx.Client(
             transport=CheckedTransport(allow_private=policy.allow_private_addresses, deadline=self._deadline),
-            timeout=policy.timeout,
+            timeout=httpx.Timeout(policy.timeout, connect=min(policy.timeout, policy.connect_timeout)),
             trust_env=False,
             follow_redirects=False,
             headers={"user-agent": _user_agent(), "accept-encoding": "gzip, deflate"},
@@ -287,8 +288,8 @@ class HttpClient:
         files: Mapping[str, bytes] | None = None,
         within: float | None = None,
     ) -> T:
-        waited = 0.0
-        for attempt in range(1, ATTEMPTS + 1):
+        waited, attempts = 0.0, min(ATTEMPTS, self._attempts)
+        for attempt in range(1, attempts + 1):
             try:
                 with self._answer(method, url, headers, form, files, within or MAX_JSON_SECONDS) as response:
                     return action(response)
@@ -300,7 +301,7 @@ class HttpClient:
                 if isinstance(failure, Throttled) and asked is None and self._budget is not None:
                     self._budget.block(server_of(url), seconds)
                 # a longer wait than this is the run's affair, not of a worker that sits on its slot
-                if attempt == ATTEMPTS or waited + seconds > self._longest_wait:
+                if attempt == attempts or waited + seconds > self._longest_wait:
                     raise
                 if isinstance(failure, Throttled):
                     self._stats.throttled_seconds += seconds

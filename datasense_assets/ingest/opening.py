@@ -36,6 +36,8 @@ def open_source(
     org: Organization,
     source: Source,
     settings: Settings,
+    *,
+    hurried: bool = False,
 ) -> Connector:
     """The connector of a source, opened with its resolved credentials; nothing is read yet. Close it when done.
 
@@ -46,6 +48,7 @@ def open_source(
         org: the organisation that owns the source.
         source: the source as the catalog has it.
         settings: of this process.
+        hurried: whether somebody waits: a server that does not answer is given up after some seconds.
 
     Raises:
         SecretMissing: a credential's variable or file is not there; the message names it, never the value.
@@ -59,7 +62,9 @@ def open_source(
     allowed = quotas_of(source.connector, source.config, secrets)
     _remember_quotas(connection.engine, source, allowed)
     budget = SharedBudget(connection.engine, allowed, longest_wait=settings.longest_wait_seconds)
-    return open_connector(source.connector, source.config, secrets, network_policy(settings), budget=budget)
+    policy = network_policy(settings)
+    policy = policy.hurried if hurried else policy
+    return open_connector(source.connector, source.config, secrets, policy, budget=budget)
 
 
 def _remember_quotas(catalog: Engine, source: Source, allowed: Iterable[Quota]) -> None:

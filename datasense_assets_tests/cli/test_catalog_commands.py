@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
+
 import pytest
 import yaml
 
+from datasense_assets.settings import get_settings
 from datasense_assets_tests.cli.conftest import CommandLine
 
 RECIPE = {
@@ -49,6 +53,36 @@ def test_a_source_that_cannot_be_asked_is_a_warning_with_what_to_do(datasense: C
     (warning,) = result.document["warnings"]
     assert "nowhere.csv" in warning
     assert f"datasense discover {datasense.org}/places" in warning
+
+
+def test_a_server_that_does_not_answer_is_asked_twice_and_not_for_each_of_its_sources(
+    datasense: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASENSE_ALLOW_PRIVATE_ADDRESSES", "true")
+    monkeypatch.setenv("DATASENSE_HTTP_TIMEOUT", "0.3")
+    monkeypatch.setenv("KOBO_TOKEN", "open-sesame")
+    get_settings.cache_clear()
+    with socket.create_server(("127.0.0.1", 0)) as mute:  # it takes connections, and never says a word
+        sources = [
+            {
+                "slug": slug,
+                "connector": "kobo",
+                "config": {"base_url": f"http://127.0.0.1:{mute.getsockname()[1]}"},
+                "credentials": {"token": {"env": "KOBO_TOKEN"}},
+            }
+            for slug in ("one", "two", "three")
+        ]
+        result = datasense("apply", datasense.manifest(sources=sources), "--json")
+        mute.settimeout(0.2)
+        calls = 0
+        with suppress(TimeoutError):
+            while True:
+                mute.accept()[0].close()
+                calls += 1
+    for slug, text in zip(("one", "three", "two"), sorted(result.document["warnings"]), strict=True):
+        assert f"datasense discover {datasense.org}/{slug}" in text
+        assert "silent for too long" in text
+    assert calls == 2
 
 
 def test_problems_of_all_files_are_listed_and_nothing_is_written(datasense: CommandLine) -> None:
