@@ -1,9 +1,10 @@
-"""Pages of JSON records into Postgres: ours beside raw COPY, raw ADBC, dlt by dicts, pandas and ingestr, in one run.
+"""Pages of JSON records into Postgres: ours beside raw COPY, raw ADBC, dlt by dicts and pandas, in one run.
 
     python benchmarks/ingest_json.py [--rows 1000000] [--json] [--only NAME] [--small]
 
 Records have 20 fields, as a KoboToolbox page of 1,000 has them; another process makes them up and is not counted. Slow
 contenders are measured on a tenth of the rows or less: compare rates. Each runs in its own process and database.
+`ingestr`, which reads no such pages from a stream, is in `ingest_csv.py`.
 `--small`: what one sync of 100 new rows takes in a warm process. DATASENSE_DATABASE_URL says which server.
 """
 
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -24,7 +26,18 @@ from uuid import UUID
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measuring import Measured, as_json, fresh_database, print_table, run_apart, run_here, server_url
+from measuring import (
+    Load,
+    Measured,
+    as_json,
+    at_once,
+    fresh_database,
+    print_table,
+    run_apart,
+    run_here,
+    server_url,
+    without,
+)
 
 PAGE = 1000
 FIELDS = 20
@@ -76,10 +89,12 @@ def pages(rows: int, decode: Callable[[bytes], Any] = json.loads) -> Iterator[li
     maker.wait()
 
 
-def load_datasense(rows: int) -> None:
+@contextmanager
+def load_datasense(rows: int) -> Iterator[Callable[[], None]]:
     """A first live load through the loader, with Kobo's own flattening of its pages."""
+    without("pandas", "numpy")  # not among what the platform needs
     with World() as world:
-        world.sync(rows)
+        yield lambda: world.sync(rows)
         assert world.count() == rows
 
 
@@ -282,12 +297,12 @@ def load_pandas(rows: int) -> None:
             pd.DataFrame(results).to_sql("target", connection, if_exists="append", index=False)
 
 
-LOADS = {
+LOADS: dict[str, Load] = {
     OURS: load_datasense,
-    "raw COPY": load_copy,
-    "raw ADBC": load_adbc,
-    "dlt dicts": load_dlt,
-    "pandas to_sql": load_pandas,
+    "raw COPY": at_once(load_copy),
+    "raw ADBC": at_once(load_adbc),
+    "dlt dicts": at_once(load_dlt),
+    "pandas to_sql": at_once(load_pandas),
 }
 
 

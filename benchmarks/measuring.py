@@ -1,23 +1,28 @@
-"""Helpers of the load benchmarks: each contender in a process of its own, against a database of its own.
+"""What the load benchmarks share: each contender in a process of its own, against a database of its own.
 
 CPU seconds and peak memory are the client's, Postgres apart; the processes that make up the input are not counted.
 """
 
 from __future__ import annotations
 
+import importlib.abc
 import json
 import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg import sql
+from pydantic import SecretStr
 
 WARM_ROWS = 1000
 
@@ -37,6 +42,36 @@ class Measured:
     def rate(self) -> float:
         """Rows a CPU second of the client."""
         return self.rows / self.cpu_s if self.cpu_s else 0.0
+
+
+Load = Callable[[int], AbstractContextManager[Callable[[], object]]]
+"""From how many rows to what loads them; what it needs is made before, and thrown away after, uncounted."""
+
+
+def at_once(load: Callable[[int], object]) -> Load:
+    """A contender that needs nothing made before."""
+
+    @contextmanager
+    def ready(rows: int) -> Iterator[Callable[[], object]]:
+        yield lambda: load(rows)
+
+    return ready
+
+
+class _Hidden(importlib.abc.MetaPathFinder):
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        """Refuse them."""
+        del path, target
+        if fullname.partition(".")[0] in self._names:
+            raise ModuleNotFoundError(fullname)
+
+
+def without(*modules: str) -> None:
+    """As if they were not installed: what tests and other contenders need, pyarrow imports wherever it is."""
+    sys.meta_path.insert(0, _Hidden(modules))
 
 
 def server_url() -> str:
@@ -63,24 +98,29 @@ def fresh_database(server: str) -> Iterator[str]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def run_here(name: str, rows: int, load: Callable[[int], None]) -> None:
-    """Run one contender here, over a few rows and then in earnest; print what that took as one line of JSON."""
+def run_here(name: str, rows: int, load: Load, whose: int = resource.RUSAGE_SELF) -> None:
+    """Run one contender here, over a few rows and then in earnest; print what that took as one line of JSON.
+
+    `whose`: RUSAGE_CHILDREN for a contender that is a program of its own.
+    """
     with fresh_database(os.environ["BENCH_DATABASE_URL"]) as elsewhere:
         url, os.environ["BENCH_DATABASE_URL"] = os.environ["BENCH_DATABASE_URL"], elsewhere
-        load(WARM_ROWS)
+        with load(WARM_ROWS) as run:
+            run()
         os.environ["BENCH_DATABASE_URL"] = url
-    base = _peak_mb()
-    started, before = time.perf_counter(), _cpu()
-    load(rows)
-    taken = Measured(name, rows, _cpu() - before, time.perf_counter() - started, _peak_mb(), base)
+    with load(rows) as run:
+        base = _peak_mb(whose)
+        started, before = time.perf_counter(), _cpu(whose)
+        run()
+    taken = Measured(name, rows, _cpu(whose) - before, time.perf_counter() - started, _peak_mb(whose), base)
     print(json.dumps(asdict(taken)), flush=True)
 
 
-def run_apart(script: str, name: str, rows: int, *, python: str = sys.executable) -> Measured | str:
+def run_apart(script: str, name: str, rows: int) -> Measured | str:
     """Run one contender as `script --only NAME` in a process and database of its own; what went wrong, else."""
     with fresh_database(server_url()) as url:
         done = subprocess.run(
-            [python, script, "--only", name, "--rows", str(rows)],
+            [sys.executable, script, "--only", name, "--rows", str(rows)],
             env={**os.environ, "DATASENSE_DATABASE_URL": url, "BENCH_DATABASE_URL": url},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -113,10 +153,72 @@ def as_json(results: Sequence[Measured], notes: Mapping[str, str]) -> dict[str, 
     return {"measured": measured, "not_measured": dict(notes)}
 
 
-def _cpu() -> float:
-    own = resource.getrusage(resource.RUSAGE_SELF)
+def _cpu(whose: int) -> float:
+    own = resource.getrusage(whose)
     return own.ru_utime + own.ru_stime
 
 
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _peak_mb(whose: int) -> float:
+    return resource.getrusage(whose).ru_maxrss / 1024
+
+
+def syncing(url: str, source: dict[str, Any], small: dict[str, Any]) -> Callable[[], int]:
+    """A sync of the source's one table by this platform, in a process that has synced `small` before."""
+    _ready(url, small)()
+    return _ready(url, source)
+
+
+def _ready(url: str, source: dict[str, Any]) -> Callable[[], int]:
+    from datasense_assets.catalog.apply import apply_manifest
+    from datasense_assets.catalog.manifest import parse_manifest
+    from datasense_assets.catalog.migrate import migrate
+    from datasense_assets.catalog.snapshot import read_snapshot
+    from datasense_assets.ingest.load import open_sync
+    from datasense_assets.ingest.opening import open_source
+    from datasense_assets.ingest.report import SyncPlan
+    from datasense_assets.warehouse.database import engine
+    from datasense_assets.warehouse.organizations import prepare_organization
+
+    home = Path(tempfile.mkdtemp(prefix="bench-"))
+    from datasense_assets.settings import Settings
+
+    settings = Settings(home=home, database_url=SecretStr(url), secret_key=None, allow_private_addresses=True)
+    catalog = engine(url)
+    migrate(catalog)
+    slug = f"bench-{uuid.uuid4().hex[:8]}"
+    import yaml
+
+    manifest = {"version": 1, "organization": {"slug": slug, "name": slug}, "sources": [source]}
+    with catalog.begin() as connection:
+        apply_manifest(connection, parse_manifest(yaml.safe_dump(manifest), home / "manifest.yaml"))
+    with catalog.connect() as connection:
+        (org,) = (each for each in read_snapshot(connection).organizations if each.slug == slug)
+    (found,) = org.sources
+
+    target = prepare_organization(catalog, settings, org)
+
+    def sync() -> int:
+        with catalog.connect() as connection:
+            connector = open_source(connection, org, found, settings)
+        plan = SyncPlan(org=org, source=found, run_id="bench")
+        opened = open_sync(
+            plan, connector=connector, target=target, catalog=catalog, scratch=settings.scratch_path, fence=1
+        )
+        with opened as sync:
+            prepared = sync.prepare(found.tables[0])
+            prepared.run()
+            reports = sync.finish(prepared)
+        connector.close()
+        return reports[0].row_count
+
+    return sync
+
+
+def forget_roles(url: str) -> None:
+    """Drop the roles that `syncing` made."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        roles = [row[0] for row in connection.execute("SELECT role_name FROM datasense.org_roles").fetchall()]
+        for role in [*roles, *(f"read_{role}" for role in roles)]:
+            if connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
+                connection.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(role)))
+                connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))

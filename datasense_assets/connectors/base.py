@@ -43,7 +43,7 @@ class NetworkPolicy:
 
     @property
     def hurried(self) -> NetworkPolicy:
-        """The same for someone who waits at a terminal: a server that does not answer is given up after some seconds."""
+        """The same for someone who waits at a terminal: a server that does not answer is given up in seconds."""
         return replace(
             self, timeout=min(self.timeout, 20.0), connect_timeout=min(self.connect_timeout, 5.0), attempts=2
         )
