@@ -17,14 +17,21 @@ if TYPE_CHECKING:
 
 
 def parse_recipes(specs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[dict[str, Recipe], list[Problem]]:
-    """Recipes by path, of those that are well formed, and the problems of the others; `specs` are (path, data)."""
+    """Recipes by path, of those that are right as far as shows without tables, and the problems of the others.
+
+    `specs` are (path, data).
+    """
     from datasense_assets.recipes import Recipe, RecipeErrors
+    from datasense_assets.recipes.compiling.compile import known_errors
 
     parsed: dict[str, Recipe] = {}
     problems: list[Problem] = []
     for path, spec in specs:
         try:
-            parsed[path] = Recipe.parse(spec)
+            recipe = Recipe.parse(spec)
+            if wrong := known_errors(recipe, {}):
+                raise RecipeErrors(wrong)
+            parsed[path] = recipe
         except RecipeErrors as errors:
             problems += _as_problems(errors, path)
     return parsed, problems

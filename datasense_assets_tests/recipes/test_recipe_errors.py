@@ -8,6 +8,7 @@ import ibis
 import pytest
 
 from datasense_assets.recipes import Recipe, RecipeError, RecipeErrors, TableRef, compile_recipe, recipe_order
+from datasense_assets.recipes.compiling.compile import known_errors
 from datasense_assets.recipes.errors import CODES, MEANINGS
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets_tests.recipes.kitchen import errors_of, recipe_of
@@ -289,6 +290,28 @@ def test_a_condition_nested_without_end_is_refused() -> None:
     for _ in range(5_000):
         where = {"not": where}
     assert brief(parse_errors({**WHOLE, "steps": [{"op": "filter", "where": where}]})) == [("invalid_value", "")]
+
+
+@pytest.mark.parametrize("op", sorted(STEP_MODELS))
+def test_without_tables_the_example_of_a_step_has_no_mistake(op: str) -> None:
+    recipe = recipe_of([STEP_MODELS[op].example], ["visits", "people"])
+    assert known_errors(recipe, {}) == []
+
+
+def test_without_tables_formulas_patterns_and_formats_are_read() -> None:
+    steps = [
+        {"op": "filter", "where": {"not": {"column": "x", "operator": "matches", "value": "("}}},
+        {"op": "formula", "column": "y", "formula": "1 + "},
+        {"op": "cast", "columns": [{"column": "z", "to": "date", "format": "%Q"}]},
+        {"op": "join", "with": "u", "how": "semi", "on": [{"left": "a", "right": "b"}]},
+    ]
+    found = [(error.code, error.path) for error in known_errors(recipe_of(steps), {})]
+    assert found == [
+        ("bad_pattern", "steps[0].where.not.value"),
+        ("bad_formula", "steps[1].formula"),
+        ("bad_pattern", "steps[2].columns[0].format"),
+        ("unknown_input", "steps[3].with"),
+    ]
 
 
 def test_too_many_steps_on_one_column_say_how_to_split() -> None:

@@ -27,7 +27,7 @@ from datasense_assets.recipes.compiling import texts as _texts
 from datasense_assets.recipes.compiling import values as _values
 from datasense_assets.recipes.compiling import windows as _windows
 from datasense_assets.recipes.compiling.checks import check_errors, checked_columns
-from datasense_assets.recipes.compiling.frame import Context, Frame
+from datasense_assets.recipes.compiling.frame import UNKNOWN, Context, Frame
 from datasense_assets.recipes.compiling.keeping import Increment, increment_of, keeping_errors
 from datasense_assets.recipes.compiling.lineage import (
     RowUse,
@@ -150,6 +150,18 @@ def check_recipe(recipe: Recipe, inputs: Mapping[str, TableRef]) -> Checked:
         while len(_checked) > _CACHE_SIZE:
             _checked.popitem(last=False)
     return checked
+
+
+def known_errors(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[RecipeError]:
+    """Every mistake that shows with the tables that are there: a formula or a pattern cannot be read without any.
+
+    What hangs on columns of a table that is not there is passed over, and so is that it is not there.
+    """
+    try:
+        check_recipe(recipe, inputs)
+    except RecipeErrors as errors:
+        return [error for error in errors.errors if error.code != "missing_table"]
+    return []
 
 
 def _warnings(recipe: Recipe, context: Context) -> list[RecipeWarning]:
@@ -275,7 +287,7 @@ def _run_steps(
     return frame, context
 
 
-_NOTHING = Frame(ibis.table({"_ds_unknown": "string"}, name="_ds_unknown"), frozenset({"_ds_unknown"}))
+_NOTHING = Frame(ibis.table({UNKNOWN: "string"}, name=UNKNOWN), frozenset({UNKNOWN}))
 
 
 def _output_errors(recipe: Recipe, frame: Frame, context: Context) -> list[RecipeError]:

@@ -77,6 +77,8 @@ def _comparison(item: Comparison, frame: Frame, context: Context, path: str) -> 
         if other is None:
             return None
     if column is None:
+        if item.operator == "matches" and isinstance(item.value, str):
+            read_pattern(item.value, context, f"{path}.value")
         return None
     result = _test(item, column, other, context, path)
     if result is None or not item.or_null:

@@ -19,6 +19,9 @@ from datasense_assets.recipes.errors import Code, RecipeError, RecipeWarning, Wa
 from datasense_assets.recipes.language.columns import Rename
 from datasense_assets.recipes.language.step import StepBase
 
+UNKNOWN = "_ds_unknown"
+"""The only column of a table that is not there, which nobody is told of."""
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -157,7 +160,8 @@ class Context:
     def unknown_column(self, frame: Frame, name: str, path: str, *, side: str = "") -> None:
         """Reports a column that is not there."""
         suggestion = nearest(name, frame.names)
-        shown = ", ".join(frame.names[:12]) + (", ..." if len(frame.names) > 12 else "")
+        names = [known for known in frame.names if known != UNKNOWN]
+        shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
         hint = f"did you mean {suggestion!r}?" if suggestion else f"it has {shown}."
         if not side and name in self.gone:
             hint = f"{self.gone[name]}. Use it before that step, or keep it there."
