@@ -29,7 +29,8 @@ def backup(folder: FolderArgument, as_json: JsonFlag = False) -> None:
             about = back_up(get_settings(), folder, told=shown.update)
         except OSError as error:
             raise WorldFailed(f"{folder} cannot be written: {error.strerror}.", advice="Free the disk.") from None
-    say(f"{folder}: {about.size:,} bytes, {len(about.organizations)} organisations, PostgreSQL {about.server}.")
+    size = sum((folder / name).stat().st_size for name in about.dumps)
+    say(f"{folder}: {size:,} bytes, {len(about.organizations)} organisations, PostgreSQL {about.server}.")
     if about.elsewhere:
         warn(f"Tables of {', '.join(about.elsewhere)} are in warehouses of their own, and not in this backup.")
     if as_json:

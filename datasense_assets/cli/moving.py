@@ -82,7 +82,7 @@ def _say_what_would_go(slug: str, *, as_json: bool) -> None:
     with open_catalog() as catalog, instance_for_runs(), catalog.connect() as connection:
         org = read_organization(connection, slug)
         would = delete_organization(connection, org.slug, dry_run=True)
-        runs = len(runs_of(connection, identifier(org.slug)))
+        runs = len(runs_of(identifier(org.slug)))
     for table in would.warehouse_tables:
         say(f"- {table}", style="red")
     say(

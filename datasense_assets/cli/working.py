@@ -172,6 +172,7 @@ def up(
     ensure_dagster_home()
     topology.write()
     _prepare_database()
+    _refuse_what_cannot_hold(get_settings())
     logs = topology.folder / "logs"
 
     def ready() -> None:
@@ -236,6 +237,26 @@ def _prepare_database() -> None:
 
     with open_catalog(), instance_for_runs():
         return
+
+
+def _refuse_what_cannot_hold(settings: Settings) -> None:
+    """In production: nothing is started where the doctor says that it cannot hold.
+
+    Raises:
+        InputWrong: with each thing and its sum.
+    """
+    if not settings.is_production:
+        return
+    from datasense_assets.catalog.models import Problem
+    from datasense_assets.cli.here import instance_for_runs
+    from datasense_assets.operations.doctor import Level, examine
+    from datasense_assets.running.owners import catalog_engine
+
+    with instance_for_runs() as instance:
+        found = [each for each in examine(catalog_engine, lambda: instance, settings) if each.level is Level.WRONG]
+    if found:
+        problems = [Problem(path=each.name, message=" ".join((each.said, *each.sums)), fix=each.fix) for each in found]
+        raise InputWrong("What is set cannot hold.", advice="See `datasense doctor`.", problems=problems)
 
 
 def _show_plan(topology: Topology, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from datasense_assets.catalog.credentials import secret_keys
 from datasense_assets.catalog.migrate import HEAD
 from datasense_assets.catalog.models import Organization, org_schema
 from datasense_assets.operations.programs import run_program, server_major
-from datasense_assets.warehouse.database import connect, database_url, engine
+from datasense_assets.warehouse.database import connect, database_url, engine, normalized_url
 from datasense_assets.warehouse.errors import WarehouseError
 from datasense_assets.warehouse.organizations import STAGING_LAYOUT, prepare_organization
 from datasense_assets.warehouse.roles import claim_role
@@ -30,7 +30,7 @@ from datasense_assets.warehouse.roles import claim_role
 if TYPE_CHECKING:
     from datasense_assets.settings import Settings
 
-DUMP, ABOUT = "database.dump", "about.json"
+DUMP, STORAGE, ABOUT = "database.dump", "storage.dump", "about.json"
 
 _ORGANIZATIONS = """
 SELECT o.id, o.slug, o.name, r.role_name FROM datasense.organizations o
@@ -61,15 +61,14 @@ class RestoreRefused(WarehouseError):
 
 @dataclass(frozen=True)
 class About:
-    """What a backup says of itself. `keys`: prints of the keys that its secrets were kept by."""
+    """What a backup says of itself. `dumps`: files and their digests; `keys`: prints of the keys of its secrets."""
 
     made_at: str
     release: str
     catalog: str
     server: int
     database: str
-    size: int
-    sha256: str
+    dumps: dict[str, str]
     keys: tuple[str, ...]
     organizations: tuple[str, ...]
     elsewhere: tuple[str, ...]
@@ -112,9 +111,11 @@ def back_up(settings: Settings, folder: Path, *, told: Callable[[str], None]) ->
     """
     url = database_url(settings)
     folder.mkdir(parents=True, mode=0o700)
-    told("the database")
-    dump = folder / DUMP
-    run_program("pg_dump", url, "--format=custom", f"--file={dump}", at_least=server_major(url))
+    dumps = {}
+    for name, place in _databases(settings).items():
+        told(name)
+        run_program("pg_dump", place, "--format=custom", f"--file={folder / name}", at_least=server_major(place))
+        dumps[name] = _digest(folder / name)
     with connect(url) as connection:
         about = About(
             made_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -122,8 +123,7 @@ def back_up(settings: Settings, folder: Path, *, told: Callable[[str], None]) ->
             catalog=HEAD,
             server=connection.info.server_version // 10_000,
             database=connection.info.dbname,
-            size=dump.stat().st_size,
-            sha256=_digest(dump),
+            dumps=dumps,
             keys=tuple(map(_print, secret_keys(settings))),
             organizations=tuple(slug for _, slug, _, _ in connection.execute(_ORGANIZATIONS).fetchall()),
             elsewhere=tuple(slug for (slug,) in connection.execute(_ELSEWHERE).fetchall()),
@@ -137,23 +137,42 @@ def check(settings: Settings, folder: Path) -> tuple[About, list[str]]:
     """Look whether a backup is whole and fits in here: all problems at once; nothing is changed."""
     about = About.read(folder)
     problems = []
-    dump = folder / DUMP
-    if not dump.is_file() or dump.stat().st_size != about.size or _digest(dump) != about.sha256:
-        problems.append(f"{DUMP} is not what {ABOUT} says: it was cut short or changed.")
+    for name, digest in about.dumps.items():
+        if not (folder / name).is_file() or _digest(folder / name) != digest:
+            problems.append(f"{name} is not what {ABOUT} says: it was cut short or changed.")
     if about.catalog > HEAD:
         problems.append(f"It is of a newer release ({about.release}, catalog {about.catalog}); this one knows {HEAD}.")
+    places = _databases(settings)
+    if set(places) != set(about.dumps):
+        there = "in a database of its own" if STORAGE in about.dumps else "in the platform's database"
+        problems.append(f"Dagster's storage was {there}: set DATASENSE_STORAGE_URL so that it is here too.")
+    for url in places.values():
+        problems += _problems_of(url, about)
+    return about, problems
+
+
+def _databases(settings: Settings) -> dict[str, str]:
+    """URLs by the name of their dump: the platform's database, and Dagster's storage where that is another one."""
     url = database_url(settings)
+    if settings.storage_url is None:
+        return {DUMP: url}
+    other = normalized_url(settings.storage_url.get_secret_value(), "DATASENSE_STORAGE_URL")
+    query = "SELECT system_identifier, current_database() FROM pg_control_system()"
+    with connect(url) as here, connect(other) as there:
+        same = here.execute(query).fetchone() == there.execute(query).fetchone()
+    return {DUMP: url} if same else {DUMP: url, STORAGE: other}
+
+
+def _problems_of(url: str, about: About) -> Iterator[str]:
     with connect(url) as connection:
-        major = connection.info.server_version // 10_000
-        if major < about.server:
-            problems.append(f"It was made by PostgreSQL {about.server}, and this server is {major}.")
+        major, name = connection.info.server_version // 10_000, connection.info.dbname
         tables = connection.execute(
             "SELECT count(*) FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
         ).fetchone()
-        if tables and tables[0]:
-            name = connection.info.dbname
-            problems.append(f"The database {name} is not empty ({tables[0]} tables); restore into a new one.")
-    return about, problems
+    if major < about.server:
+        yield f"It was made by PostgreSQL {about.server}, and the server of {name} is {major}."
+    if tables and tables[0]:
+        yield f"The database {name} is not empty ({tables[0]} tables); restore into a new one."
 
 
 def restore(settings: Settings, folder: Path, *, told: Callable[[str], None]) -> Restored:
@@ -168,11 +187,13 @@ def restore(settings: Settings, folder: Path, *, told: Callable[[str], None]) ->
     if problems:
         raise RestoreRefused(" ".join(problems), advice="Nothing was restored.")
     url = database_url(settings)
-    told(f"the database of {about.made_at}")
-    run_program(
-        "pg_restore", url, "--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction", folder / DUMP,
-        at_least=max(about.server, server_major(url)),
-    )  # fmt: skip
+    for name, place in _databases(settings).items():
+        told(f"{name} of {about.made_at}")
+        run_program(
+            "pg_restore", place, "--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction",
+            folder / name,
+            at_least=max(about.server, server_major(place)),
+        )  # fmt: skip
     catalog = engine(url)
     _migrate(url)
     with connect(url) as connection:

@@ -20,7 +20,7 @@ from datasense_assets.operations.doctor import Finding, programs, server
 from datasense_assets.operations.doctor.demand import runs_a_day
 from datasense_assets.operations.doctor.indexes import CATALOG_INDEXES
 from datasense_assets.settings import get_settings
-from datasense_assets_tests.operations.conftest import CommandLine
+from datasense_assets_tests.operations.conftest import CommandLine, need
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -294,3 +294,59 @@ def test_a_stranger_to_the_database_may_not_make_roles(datasense: CommandLine, s
     finally:
         engine.dispose()
     assert any(f"{name} lacks CREATEROLE and CREATE" in each.said and each.level == "wrong" for each in findings)
+
+
+def test_the_whole_platform_does_not_start_on_what_cannot_hold(
+    datasense: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASENSE_ENV", "production")
+    # put back at the end: `up` sets them for what it starts
+    monkeypatch.setenv("DAGSTER_HOME", str(datasense.folder / "dagster"))
+    (datasense.folder / "dagster").mkdir()
+    shutil.copyfile(ROOT / "dagster.yaml", datasense.folder / "dagster" / "dagster.yaml")
+    monkeypatch.setenv("DATASENSE_REDIS_URL", "")
+    get_settings.cache_clear()
+    result = datasense("up", "--cold", "--port", "39997", code=None)
+    assert result.code == 1, result.words
+    assert "What is set cannot hold." in result.words
+    assert "DATASENSE_FILES_ROOT is not set" in result.words
+
+
+def test_redis_that_may_drop_runs_and_lanes_without_a_worker_are_found(
+    datasense: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datasense_assets.running.warm.broker import announce_slots, connect
+    from datasense_assets_tests.platform.running import free_port, until
+
+    datasense("db", "migrate")
+    program, port = need("redis-server"), free_port()
+    command = [program, "--port", str(port), "--save", "", "--bind", "127.0.0.1", "--maxmemory-policy", "allkeys-lru"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    monkeypatch.setenv("DATASENSE_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+    get_settings.cache_clear()
+    try:
+        client = connect(f"redis://127.0.0.1:{port}/0")
+        until("Redis answers", lambda: answers(client), seconds=20)
+        announce_slots(client, "w1", {"scheduled": 5, "interactive": 2})
+        said = ask(datasense, 1)
+        assert "maxmemory-policy of Redis is allkeys-lru" in said("redis", "wrong")["said"]
+        slots = said("slots", "note")
+        assert "No warm worker takes transform, backfill" in slots["said"]
+        assert "scheduled: 5 slots, 5 runs" in slots["sums"][0]
+        client.config_set("maxmemory-policy", "noeviction")
+        announce_slots(client, "w2", {"transform": 9, "backfill": 1})
+        said = ask(datasense, 0)
+        assert said.levels("redis") == {"fine"}
+        assert "Workers have 17 slots, and no more than 8 runs" in said("slots", "note")["said"]
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def answers(client: Any) -> bool:
+    from redis import RedisError
+
+    try:
+        return bool(client.ping())
+    except RedisError:
+        return False

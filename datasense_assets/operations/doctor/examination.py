@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from datasense_assets.catalog.state import read_run_limits
 from datasense_assets.operations.doctor import demand as dm
-from datasense_assets.operations.doctor import programs, server
+from datasense_assets.operations.doctor import programs, server, workers
 from datasense_assets.operations.doctor.findings import Finding, Level, fine, note, wrong
 from datasense_assets.running.coordinator import TaggingRunCoordinator
 from datasense_assets.running.limits import Limits, with_set
@@ -98,9 +98,11 @@ def _in_database(
     yield from _each("connections", lambda: server.look_at_connections(connection, settings, limits.total))
     yield from _each("pooler", lambda: server.look_at_pooler(settings, limits.total))
     yield from _each("lanes", lambda: dm.look_at_lanes(limits, demand))
+    yield from _each("redis", lambda: workers.look_at_redis(settings, limits))
     yield from _each("quotas", lambda: dm.look_at_quotas(connection, demand))
     yield from _each("shards", lambda: dm.look_at_shards(connection, opened, settings))
-    runs_here = type(opened.run_launcher).__name__ == "DefaultRunLauncher"
+    launcher = type(opened.run_launcher).__name__
+    runs_here = settings.redis_url is None and launcher in ("DefaultRunLauncher", "HomeRunLauncher")
     memory = max(MEMORY_A_RUN, demand.memory)
     yield from _each("machine", lambda: programs.look_at_machine(settings, memory, limits.total, runs_here=runs_here))
 

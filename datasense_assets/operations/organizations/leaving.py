@@ -52,14 +52,22 @@ AND NOT EXISTS (SELECT FROM datasense.source_quotas sq JOIN datasense.sources s 
 """
 
 
-def runs_of(connection: Connection, ident: str) -> list[str]:
-    """Ids of all runs that bear the organisation's tag, or planned or wrote an asset of it."""
+def runs_of(ident: str) -> list[str]:
+    """Ids of all runs in Dagster's storage that bear the organisation's tag, or planned or wrote an asset of it."""
     query = (
         "SELECT run_id FROM run_tags WHERE key = :tag AND value = :ident UNION "
         "SELECT run_id FROM event_logs WHERE asset_key LIKE :key AND run_id <> ''"
     )
     binds = {"tag": t.ORG, "ident": ident, "key": _key(ident)}
-    return list(connection.execute(text(query), binds).scalars())
+    with _storage().connect() as connection:
+        return list(connection.execute(text(query), binds).scalars())
+
+
+def _storage() -> Engine:
+    """Dagster's storage, which may be in another database than the catalog."""
+    from datasense_assets.running.storage import pooled_engine, storage_url
+
+    return pooled_engine(storage_url())
 
 
 def forget_everything(
@@ -75,13 +83,12 @@ def forget_everything(
     gone: dict[str, int] = {}
     told("tables and roles")
     gone["tables"] = _drop_warehouse(catalog, settings, org_id, slug)
-    with catalog.connect() as connection:
-        runs = runs_of(connection, ident)
+    runs = runs_of(ident)
     told(f"{len(runs)} runs")
     gone["files"] = sum(_forget_run(instance, settings, run_id) for run_id in runs)
     gone["runs"] = len(runs)
     told("history in Dagster")
-    with catalog.begin() as connection:
+    with _storage().begin() as connection:
         gone["events"] = _forget_history(connection, slug)
         gone["snapshots"] = _forget_snapshots(connection)
     told("the catalog")
