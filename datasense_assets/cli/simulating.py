@@ -23,6 +23,9 @@ def simulate(
     syncs_a_minute: Annotated[
         float | None, typer.Option(min=0.1, help="So many syncs, evenly. Left out: by schedules, as in the docs.")
     ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="With --syncs-a-minute: all at the start of each minute.")
+    ] = False,
     minutes: Annotated[float, typer.Option(min=1, max=1440, help="How long to play.")] = 60,
     late: Annotated[
         float, typer.Option(min=1, help="Seconds after its slot within which a sync begins in time.")
@@ -61,6 +64,7 @@ def simulate(
         machines=Machines(workers=machines, cores=cores, slots=slots, database_cores=cores, shared=machines == 1),
         seed=seed,
         late_seconds=late,
+        together=together,
     )
     given, enough = answer(scenario, price), needed(scenario, price)
     if as_json:

@@ -106,6 +106,16 @@ def test_schedules_fall_due_together_at_the_top_of_the_hour() -> None:
     assert played.due == pytest.approx(1000 * (1 / 6 + 1 / 3 + 0.5 / 96), rel=0.03)
 
 
+def test_what_falls_due_together_waits_for_slots_as_one_wave_after_the_other() -> None:
+    machines = Machines(workers=1, cores=8, slots=20, shared=False)
+    waves = replace(EASY, syncs_a_minute=40, together=True, machines=machines)
+    found, even = answer(waves, 0), answer(replace(waves, together=False), 0)
+    assert found.syncs == pytest.approx(400, abs=2)
+    assert even.p95 < found.p95
+    # the sensor's ten seconds, and for the second wave the seconds that the first takes
+    assert 10 <= found.p95 <= 10 + 2 * found.duration + 4
+
+
 def test_costs_are_those_that_the_platforms_own_runs_had() -> None:
     numbers = {"peak_memory_bytes": 0, "rows_read": 0, "rows_written": 0, "bytes_read": 0, "queued_seconds": 0.0}
     row = Cost("a", "source", "s", 10, 0, 4.0, 60.0, api_calls=50, throttled_seconds=10.0, **numbers)

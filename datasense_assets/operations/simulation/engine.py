@@ -103,6 +103,9 @@ class _Platform:
     def _moments(self) -> list[float]:
         end = self.scenario.minutes * 60
         if self.scenario.syncs_a_minute is not None:
+            if self.scenario.together:
+                number = round(self.scenario.syncs_a_minute)
+                return [60.0 * minute for minute in range(int(self.scenario.minutes)) for _ in range(number)]
             every = 60 / self.scenario.syncs_a_minute
             return [every * (n + 1) for n in range(int(end / every))]
         moments: list[float] = []

@@ -84,7 +84,8 @@ QUOTAS = (
 @dataclass(frozen=True)
 class Scenario:
     """One platform to play. `syncs_a_minute`: so many, evenly; None: what schedules and jitter give, from the top of an
-    hour on. In time is what begins within `late_seconds` of its slot.
+    hour on. `together`: all of a minute at its beginning, as cron schedules have them. In time is what begins within
+    `late_seconds` of its slot.
     """
 
     organizations: int = 1000
@@ -97,6 +98,7 @@ class Scenario:
     quotas: Sequence[Quota] = QUOTAS
     orgs_a_host: int = 1
     late_seconds: float = 300.0
+    together: bool = False
     seed: int = 1
 
     @property
