@@ -246,6 +246,7 @@ class _World:
         self.running: list[_Running] = []
         self.random = random.Random(7)
         self.steps = 0
+        self.was_away = False
 
     @property
     def hours(self) -> float:
@@ -262,10 +263,14 @@ class _World:
             try:
                 self._daemon()
             except (SQLAlchemyError, DatabaseUnavailable):
-                if not away:
+                # the first look after it meets connections that were ended meanwhile
+                if not away and not self.was_away:
                     raise
                 self.day.failed_ticks += 1
-        while not away and self.running and self.running[0].ends < following:
+            else:
+                self.was_away = away
+        self.was_away |= away
+        while not self.was_away and self.running and self.running[0].ends < following:
             self.now[0] = max(self.now[0], self.running[0].ends)
             self.database.set_time(self.now[0])
             self._end(heapq.heappop(self.running))
