@@ -371,9 +371,12 @@ def picture(day: Day) -> str:
     hours = (day.end - day.start).total_seconds() / 3600
     width, height, left = 900, 130, 60
     told = Counter(int((at - day.start).total_seconds() // 900) for at, _ in day.told)
+    calls = {
+        n: max(day.calls[minute] for minute in range(n * 5, n * 5 + 5)) for n in {minute // 5 for minute in day.calls}
+    }
     plots = (
         ("minutes from slot to run, the median and the most in 15 minutes", _lateness_by_quarters(day)),
-        ("calls a minute", [(minute / 60, float(count), 1.0) for minute, count in sorted(day.calls.items())]),
+        ("calls a minute, the most in 5 minutes", [(n / 12, float(count), 1.0) for n, count in sorted(calls.items())]),
         ("messages sent in 15 minutes", [(n / 4, float(count), 1.0) for n, count in sorted(told.items())]),
     )
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{len(plots) * (height + 50)}" '
