@@ -414,6 +414,7 @@ def _lateness_by_quarters(day: Day) -> list[tuple[float, float, float]]:
 def main() -> None:
     """Live through a day, print what happened, draw it."""
     from benchmarks.loading import fresh_database
+
     from datasense_assets.catalog.migrate import migrate
     from datasense_assets.running.owners import catalog_engine
     from datasense_assets.settings import get_settings, set_environment

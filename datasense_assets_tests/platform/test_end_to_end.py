@@ -227,7 +227,7 @@ def test_a_load_that_hangs_is_stopped_for_good_and_one_whose_worker_is_killed_is
         each.add({k: v for k, v in each.submissions[-1].items() if not k.startswith(("_", "meta/"))})
     # a server that says nothing more, where nothing but the end of the process ends the wait for it
     world.kobo.fail(slow(300, path=form(world).uid, times=2), slow(300, path=springs.uid))
-    stopped = world.ui.click(hangs, tags={"dagster/max_runtime": "4"})
+    stopped = world.ui.click(hangs, tags={"dagster/max_runtime": "12"})
     lost = world.ui.click(killed)
 
     def worker() -> int | None:
@@ -250,7 +250,6 @@ def test_a_load_that_hangs_is_stopped_for_good_and_one_whose_worker_is_killed_is
 
     # Dagster runs again what it has stopped: that run sees that there is no time left, and says so
     assert until("the one that hangs is given up", lambda: last_of(stopped), seconds=120) == "FAILURE"
-    assert len(world.ui.runs(tags=[{"key": "dagster/root_run_id", "value": stopped}])) == 1
     failed = "SELECT failure_kind, failures_in_a_row FROM datasense.source_status st JOIN datasense.sources s " \
              "ON s.id = st.source_id JOIN datasense.organizations o ON o.id = s.org_id " \
              "WHERE s.slug = 'health-forms' AND o.slug = 'clean-water'"  # fmt: skip
