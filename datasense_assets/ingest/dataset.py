@@ -48,7 +48,7 @@ _CONFIG: dict[str, Any] = {
     "extract": {"workers": 1},
     "normalize": {"workers": 1},
     "load": {"workers": 1, "raise_on_max_retries": 3},
-    "data_writer": {"file_max_items": 500_000, "buffer_max_items": 10_000, "compression": "none"},
+    "data_writer": {"file_max_items": 100_000, "buffer_max_items": 10_000, "compression": "none"},
 }
 _DLT_TYPES: dict[T, str] = {
     T.TEXT: "text",

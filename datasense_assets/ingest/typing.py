@@ -40,6 +40,8 @@ _DECLARED_PATTERNS = {
 _TRIAL_TYPES = {T.INTEGER: pa.int64(), T.DATE: pa.date32()}
 _LOOKS_LIKE_DATE = r"^[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/., ]+[0-9]{1,4}(?:[T ,].*)?$"
 _LOOKS_LIKE_CODE = r"^[+]?[0-9]+$"
+# a decimal comma, or thousands apart: 1.234,56 · 1,234.56 · 12 500 · 0,5; written so, 1,234 is two different numbers
+_LOOKS_LIKE_SEPARATED = r"^[-+]?(?:[0-9]{1,3}(?:[.,' \x{a0}\x{202f}][0-9]{2,3})+|[0-9]*)(?:[.,][0-9]+)?$"
 _LOOKS_LIKE_NUMBER = r"^[-+]?[0-9]*[.]?[0-9]+$"
 _PLAIN_NUMBER = r"^-?(?:(?:0|[1-9][0-9]{0,14})|(?:0|[1-9][0-9]{0,14})?\.[0-9]{1,20})$"
 _WIDEST_EXACT = 10**15 - 1
@@ -128,6 +130,7 @@ class Vote:
     _date_like: bool = True
     _code_like: bool = True
     _number_like: bool = True
+    _separated_like: bool = True
     _differ: bool = False
 
     def __post_init__(self) -> None:
@@ -140,7 +143,9 @@ class Vote:
         """Take one page's values (text, nulls allowed) into account."""
         if values.null_count == len(values):
             return
-        if self.has_value and not (self._alive or self._date_like or self._code_like or self._number_like):
+        if self.has_value and not (
+            self._alive or self._date_like or self._code_like or self._number_like or self._separated_like
+        ):
             return
         # where most values differ, finding those that do not costs more than it spares
         found = values.drop_null().combine_chunks() if self._differ else pc.unique(values).drop_null()
@@ -162,12 +167,18 @@ class Vote:
                 self._alive.discard(kind)
         if self.declared is not None and self.declared not in self._alive and self.example is None:
             self.example = self._first_misfit(present)
+        self._look_at(present)
+
+    def _look_at(self, present: pa.Array) -> None:
+        """What the values look like, for the note of a column that stays text."""
         if self._date_like:
             self._date_like = _all_match(present, _LOOKS_LIKE_DATE)
         if self._code_like:
             self._code_like = _all_match(present, _LOOKS_LIKE_CODE)
         if self._number_like:
             self._number_like = _all_match(present, _LOOKS_LIKE_NUMBER)
+        if self._separated_like:
+            self._separated_like = _all_match(present, _LOOKS_LIKE_SEPARATED)
 
     def _goes_on(self, values: pa.Array) -> bool:
         """Whether the values, as they came, leave everything as it is: the usual case, told by a cast or two."""
@@ -183,13 +194,14 @@ class Vote:
             wide = max(-least.as_py(), most.as_py()) > _WIDEST_EXACT
             return not (wide and T.NUMBER in self._alive) and not (self._code_like and least.as_py() < 0)
         if self._alive == {T.DATE}:
-            return not self._code_like and not self._number_like and _same(values, pa.date32()) is not None
+            undecided = self._code_like or self._number_like or self._separated_like
+            return not undecided and _same(values, pa.date32()) is not None
         return False
 
     def _number_goes_on(self, values: pa.Array) -> bool:
         if self._number_like and not _all_match(values, _PLAIN_NUMBER):
             return False
-        return self._number_like or _all_match(values, _PATTERNS[T.NUMBER])
+        return self._number_like or (not self._separated_like and _all_match(values, _PATTERNS[T.NUMBER]))
 
     def _accepts(self, present: pa.Array, kind: T) -> bool:
         if kind is T.JSON:
@@ -247,6 +259,11 @@ class Vote:
                 notes.append("holds numbers with leading zeros, a plus sign or too many digits; it stays text")
             elif self._number_like:
                 notes.append("holds numbers that no number column keeps as they are (over 15 digits); it stays text")
+            elif self._separated_like:
+                notes.append(
+                    "holds numbers with a decimal comma or with thousands apart, which can be read in more than one "
+                    "way (1,234); it stays text. Take the separators out in a recipe, or at the source"
+                )
         elif kind is not T.TEXT and self.missing:
             notes.append(f"has {self.missing} values that mean missing (such as n/a or -); they are empty")
         return Decision(kind, tuple(notes))

@@ -160,3 +160,25 @@ def test_a_plain_column_is_cast_to_the_same_values(pages: list[list[str | None]]
     values = pa.array([value for page in pages for value in page], pa.string())
     kind = found.decide().type
     assert cast(values, kind, "UTC", plain=found.plain).equals(cast(values, kind, "UTC"))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["1.234,56", "0,5"], ["1,234"], ["1,234.56", "12"], ["12 500", "7"], ["1,00,000", "2.5"], ["-3,25", "n/a", None]],
+)
+def test_numbers_with_separators_stay_text_and_say_so(values: list[str | None]) -> None:
+    decision = vote(*values).decide()
+    assert decision.type is T.TEXT
+    assert "decimal comma" in decision.notes[0]
+    assert typed(*values)[1] == values
+
+
+@pytest.mark.parametrize("values", [["1,5", "red"], ["1.5", "2"], ["1-234", "5"], ["12E4"], ["007", "1"], ["1,5,"]])
+def test_other_columns_say_nothing_of_separators(values: list[str]) -> None:
+    assert not any("decimal comma" in note for note in vote(*values).decide().notes)
+
+
+@given(numbers=st.lists(st.integers(-(10**9), 10**9).map(lambda n: n / 100), min_size=1, max_size=5), pages=st.just(2))
+def test_a_number_that_could_be_meant_otherwise_is_never_typed(numbers: list[float], pages: int) -> None:
+    written = [f"{n:,.2f}".translate(str.maketrans(",.", ".,")) for n in numbers]
+    assert vote(*written, pages=pages).decide().type is T.TEXT
