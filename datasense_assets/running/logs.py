@@ -59,6 +59,9 @@ def set_up_logging(settings: Settings | None = None) -> None:
     _OurLogger.formatter = formatter
     known = [logging.getLogger(), *map(logging.getLogger, list(logging.Logger.manager.loggerDict))]
     for logger in known:
+        # Dagster's programs set up their handlers once more, after they have opened their instance
+        if type(logger) is logging.Logger:
+            logger.__class__ = _OurLogger
         for handler in logger.handlers:
             _use(handler, formatter)
     logging.captureWarnings(True)

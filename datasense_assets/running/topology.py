@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from datasense_assets.running.processes import Part
+from datasense_assets.settings import get_settings
 
 LOCATION = "datasense"
 _DEFINITIONS = "datasense_assets.definitions"
@@ -86,6 +87,7 @@ class Topology:
             str(self.code_port),
         ]
         words += ["--location-name", LOCATION]
+        words += _log_format()
         return Part("code-server", words, ready=lambda: _listens(self.code_port))
 
     def _workers(self) -> list[Part]:
@@ -102,10 +104,11 @@ class Topology:
 
     def _webserver(self) -> Part:
         words = [_program("dagster-webserver"), "-w", str(self.workspace), "-h", self.host, "-p", str(self.port)]
+        words += _log_format()
         return Part("webserver", words, ready=lambda: _listens(self.port))
 
     def _daemon(self) -> Part:
-        return Part("daemon", [_program("dagster-daemon"), "run", "-w", str(self.workspace)])
+        return Part("daemon", [_program("dagster-daemon"), "run", "-w", str(self.workspace), *_log_format()])
 
 
 def _program(name: str) -> str:
@@ -136,3 +139,8 @@ def _listens(port: int) -> bool:
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
+
+
+def _log_format() -> list[str]:
+    """For what Dagster's own programs write before they open an instance, from which on `running.logs` has its form."""
+    return ["--log-format", "json"] if get_settings().log_lines == "json" else []
