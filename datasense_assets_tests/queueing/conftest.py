@@ -70,12 +70,23 @@ class Queue:
         end_run(self.instance, run_id, success=success)
 
     def clear(self) -> None:
-        """Nothing is queued or goes on when this returns, and the limits are those of dagster.yaml."""
+        """Nothing is due, queued or goes on when this returns, and the limits are those of dagster.yaml."""
         self.platform.execute("DELETE FROM datasense.run_limits")
-        for run in self.runs(WAITING):
-            self.instance.report_run_canceled(run)
-        for run in self.runs(GOING):
-            self.end(run.run_id)
+        self.platform.execute("UPDATE datasense.source_status SET next_due_at = NULL")
+        empty = 0
+
+        def is_quiet() -> bool:
+            """A look that had begun may still make runs, so one empty queue is not enough."""
+            nonlocal empty
+            waiting, going = self.runs(WAITING), self.runs(GOING)
+            for run in waiting:
+                self.instance.report_run_canceled(run)
+            for run in going:
+                self.end(run.run_id)
+            empty = 0 if waiting or going else empty + 1
+            return empty > 5
+
+        until("the queue is empty", is_quiet)
 
     def limits(self, *words: str) -> None:
         command("limits", *words)

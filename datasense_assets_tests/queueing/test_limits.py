@@ -104,7 +104,10 @@ def test_each_limit_holds_back_every_door_and_can_be_changed_while_the_daemon_ru
 
     queue.limits("set", "total", "100")
     until("what no other limit is about goes on", lambda: everything("free") <= seen(queue.runs(GOING)))
-    assert seen(queue.runs(WAITING)) == everything(*HELD)
+    # of one source there is one run, so its second one waits for the first
+    for run in queue.runs(GOING, **{"datasense/source": "free_fill"}):
+        queue.end(run.run_id)
+    until("the others are held back", lambda: seen(queue.runs(WAITING)) == everything(*HELD))
     capsys.readouterr()
     queue.limits("list", "--json")
     listed = json.loads(capsys.readouterr().out)["limits"]
