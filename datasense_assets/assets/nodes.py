@@ -5,6 +5,7 @@ thousands of ops that differ in nothing but their row, and write description and
 hold already, which every snapshot of the location then carries twice (docs/decisions/graph-nodes.md).
 """
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,15 @@ Compute = Callable[[dg.AssetExecutionContext], Iterator[Any]]
 _IN = dg.In(dg.Nothing)
 _NEEDED = dg.Out(dg.Nothing)
 _MAY_BE_LEFT_OUT = dg.Out(dg.Nothing, is_required=False)
+
+
+def _shape(context: dg.AssetExecutionContext, _: Mapping[str, Any]) -> Iterator[Any]:
+    """What every op looks like to Dagster."""
+    raise NotImplementedError
+
+
+_SIGNATURE = inspect.signature(_shape)
+_NO_CONFIG = dg.OpDefinition(_shape, "shape").config_schema
 
 
 class SharedNode(dg.AssetsDefinition):
@@ -44,6 +54,8 @@ def asset_node(
     def run(context: dg.AssetExecutionContext, _: Mapping[str, Any]) -> Iterator[Any]:
         return compute(context)
 
+    # all have the same, so that Dagster need not work it out for each
+    run.__signature__ = _SIGNATURE  # type: ignore[attr-defined]
     op = dg.OpDefinition(
         run,
         name,
@@ -55,6 +67,7 @@ def asset_node(
             },
             **dict.fromkeys(check_outputs, _MAY_BE_LEFT_OUT if can_subset else _NEEDED),
         },
+        config_schema=_NO_CONFIG,
         pool=pool,
     )
     return SharedNode(
