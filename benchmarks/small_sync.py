@@ -24,6 +24,8 @@ import psycopg
 from noop_run import SOURCES, syncs
 from whole_platform import BIN, ROOT, Running, cpu, platform, require_redis, wait_until
 
+from datasense_assets.running.topology import free_port
+
 
 def ours(running: Running, rounds: int) -> dict[str, Any]:
     """CPU seconds a sync, by part, and what the platform takes beside them when nothing happens."""
@@ -49,14 +51,14 @@ def celery(running: Running, rounds: int) -> dict[str, Any]:
     """The same of Celery, RedBeat and dlt."""
     folder = running.home / "baseline"
     folder.mkdir()
+    port = free_port()
     redis = subprocess.Popen(
-        ["redis-server", "--port", "0", "--unixsocket", str(folder / "redis.sock"), "--save", ""],
+        ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
         stdout=subprocess.DEVNULL,
     )
-    wait_until("redis", (folder / "redis.sock").exists)
     environment = {
         **os.environ,
-        "BENCH_REDIS_URL": f"redis+socket://{folder}/redis.sock",
+        "BENCH_REDIS_URL": f"redis://127.0.0.1:{port}/0",
         "BENCH_DATABASE_URL": running.url,
         "BENCH_API": running.api,
         "BENCH_FOLDER": str(folder),
@@ -108,6 +110,12 @@ def _done(url: str) -> int:
     return int(row[0]) if row else 0
 
 
+def show(name: str, each: Mapping[str, Any]) -> None:
+    """One line."""
+    parts = ", ".join(f"{part} {value:.3f}" for part, value in sorted(each["parts"].items()))
+    print(f"{name}: {each['cpu_s']:.2f} CPU s a sync ({parts}); {each['seconds_a_sync']:.1f} s each", flush=True)
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -122,11 +130,10 @@ def main() -> None:
         running.fill(options.sources, "0")
         running.serve(lanes={"scheduled": 1})
         results = {"ours": ours(running, options.rounds)}
+        show("ours", results["ours"])
         running.stop()
         results["celery + redbeat + dlt"] = celery(running, options.rounds)
-    for name, each in results.items():
-        parts = ", ".join(f"{part} {value:.3f}" for part, value in sorted(each["parts"].items()))
-        print(f"{name}: {each['cpu_s']:.2f} CPU s a sync ({parts}); {each['seconds_a_sync']:.1f} s each")
+        show("celery + redbeat + dlt", results["celery + redbeat + dlt"])
     print(f"ours at rest: {results['ours']['idle_cpu_s_per_s'] * 100:.1f} % of a core")
     print(f"ratio: {results['ours']['cpu_s'] / results['celery + redbeat + dlt']['cpu_s']:.2f}")
     if options.json:
