@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datasense_assets.catalog.state import RunLimit
 
 _READ_AGAIN_SECONDS = 1.0
+_OUR_LAUNCHER = "datasense_assets.running.launcher"
 _log = logging.getLogger("datasense.coordinator")
 
 
@@ -64,14 +65,29 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
         """
         limits = lim.with_set(self.default_limits, self._limits_set())
         # a run that warm workers have no room for waits here, where it has its priority and may be canceled
-        slots_by_lane = getattr(self._instance.run_launcher, "slots_by_lane", None)
-        if slots_by_lane is not None:
-            limits = lim.within_slots(limits, slots_by_lane())
+        slots = self._slots_by_lane()
+        if slots is not None:
+            limits = lim.within_slots(limits, slots)
         made = {"max_concurrent_runs": limits.total, "tag_concurrency_limits": [dict(each) for each in limits.tags]}
         concurrency = self._instance.get_settings("concurrency")
         if isinstance(concurrency.get("runs"), dict):
             concurrency["runs"].update(made)
         return super().get_run_queue_config().with_concurrency_settings({"runs": made})
+
+    def _slots_by_lane(self) -> Mapping[str, int] | None:
+        """What warm workers take at once; None where runs are not handed to them.
+
+        A launcher of another kind is not opened for it: each run asks for these limits too, and one in a pod would need
+        the cluster's API for that, which it may not use.
+        """
+        if not self._instance.is_persistent:
+            return None
+        named = self._instance.get_ref().run_launcher_data
+        if named is None or named.module_name != _OUR_LAUNCHER:
+            return None
+        ask = getattr(self._instance.run_launcher, "slots_by_lane", None)
+        found: Mapping[str, int] | None = ask() if ask is not None else None
+        return found
 
     def _limits_set(self) -> Sequence[RunLimit]:
         """What the catalog says; while it is down, what it said last."""

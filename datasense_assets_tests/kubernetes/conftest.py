@@ -49,7 +49,7 @@ class Gate:
     def wait(self) -> None:
         """Until all runs are held."""
         for _ in range(self._runs):
-            assert self._arrived.acquire(timeout=90), "a run does not come to its source"
+            assert self._arrived.acquire(timeout=180), "a run does not come to its source"
 
     def open(self) -> None:
         self._opened.set()

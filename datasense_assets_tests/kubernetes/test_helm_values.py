@@ -9,14 +9,18 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import dagster as dg
 import jsonschema
 import pytest
 import yaml
+from kubernetes.config import ConfigException
 
 from datasense_assets.running.coordinator import TaggingRunCoordinator
+from datasense_assets.running.owners import catalog_engine
 from datasense_assets.running.pods import pod_tags
+from datasense_assets.settings import get_settings
 from datasense_assets_tests.kubernetes import chart
 from datasense_assets_tests.kubernetes.documents import check, manifests, of_kind
 
@@ -72,6 +76,27 @@ def test_the_cluster_names_the_same_run_coordinator_and_sizes_of_pods_beside(
     given = dg.QueuedRunCoordinator.from_config_value(None, {})  # type: ignore[arg-type]
     assert TaggingRunCoordinator.from_config_value(None, {"pods": sizes})._pods == sizes
     assert not hasattr(given, "_pods")
+
+
+def test_a_run_reads_the_limits_without_the_clusters_api(
+    values: chart.Values, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = urlsplit(database_url)
+    place = {"postgresqlHost": parts.hostname, "postgresqlUsername": parts.username, "service": {"port": parts.port}}
+    own = {**values, "postgresql": {**values["postgresql"], **place, "postgresqlDatabase": parts.path.strip("/")}}
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(chart.instance_config(own)), encoding="utf-8")
+    monkeypatch.setenv(chart.PASSWORD_VARIABLE, unquote(parts.password or "none"))
+    monkeypatch.setenv("DATASENSE_DATABASE_URL", database_url)
+    get_settings.cache_clear()
+    catalog_engine.cache_clear()
+    try:
+        with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+            assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 8
+            with pytest.raises(ConfigException):
+                instance.run_launcher  # noqa: B018 - it asks for the cluster, and this is none
+    finally:
+        get_settings.cache_clear()
+        catalog_engine.cache_clear()
 
 
 def test_a_pods_size_is_that_of_its_source(cluster: chart.Values) -> None:
