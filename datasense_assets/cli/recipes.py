@@ -207,16 +207,17 @@ def _look_at_recipe(data: Any, org: str | None) -> tuple[list[Problem], list[Rec
     """Raises RecipeErrors, whose paths count from the recipe."""
     from datasense_assets.recipes import Recipe, RecipeErrors
     from datasense_assets.recipes.advice import form_warnings
-
-    recipe = Recipe.parse(data)
     from datasense_assets.recipes.compiling.compile import check_recipe, known_errors
 
     if org is None:
+        recipe = Recipe.parse(data)
         if wrong := known_errors(recipe, {}):
             raise RecipeErrors(wrong)
         return [], form_warnings(recipe)
     from datasense_assets.recipes.inputs import input_table_refs
+    from datasense_assets.recipes.parsing import parse
 
     with open_catalog() as catalog, catalog.connect() as connection:
         stored = read_organization(connection, org)
+    recipe = parse(data, lambda readable: input_table_refs(readable, stored))
     return [], check_recipe(recipe, input_table_refs(recipe, stored)).warnings

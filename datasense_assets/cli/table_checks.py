@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def form_problems(tables: Sequence[tuple[str, Any]]) -> list[Problem]:
-    """Mistakes of form in the checks of tables, given as (path of the table, its checks as written)."""
+    """What shows without the tables in their checks, given as (path of the table, its checks as written)."""
     return [problem for at, checks in tables for problem in _as_problems(_form_errors(checks), at)]
 
 
@@ -35,6 +35,11 @@ def _form_errors(checks: Any) -> Iterator[RecipeError]:
             path = f"checks[{index}].check"
             message = f"{path}: max_lossy_casts is for recipes; a source's table has no casts."
             yield RecipeError("invalid_value", path, message)
+    if parsed:
+        from datasense_assets.recipes.compiling.checks import check_errors
+        from datasense_assets.recipes.compiling.compile import NOTHING
+
+        yield from check_errors(parsed, NOTHING, casts=None)
 
 
 def column_problems(manifest: Manifest, org: Organization) -> list[Problem]:

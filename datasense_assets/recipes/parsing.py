@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -16,11 +17,14 @@ from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.language.values import MAX_DEPTH
 from datasense_assets.recipes.recipe import Recipe
 
+if TYPE_CHECKING:
+    from datasense_assets.recipes.compiling.partly import Tables
+
 Location = tuple[int | str, ...]
 
 
-def parse(data: Any) -> Recipe:
-    """See `Recipe.parse`."""
+def parse(data: Any, tables: Tables | None = None) -> Recipe:
+    """See `Recipe.parse`. Where the form is wrong, what can be read of the rest is held against `tables` too."""
     if _too_deep(data):
         raise RecipeErrors([RecipeError("invalid_value", "", f"The recipe is nested deeper than {MAX_DEPTH} levels.")])
     try:
@@ -29,14 +33,29 @@ def parse(data: Any) -> Recipe:
         found = [_translate(detail, data) for detail in error.errors(include_url=False)]
     misspelt = {_sibling(one.path, one.suggestion) for one in found if one.code == "unknown_field" and one.suggestion}
     found = [one for one in found if one.code != "duplicate_step_id" and (one.code, one.path) not in misspelt]
-    raise RecipeErrors([*found, *_duplicate_ids(data)])
+    from datasense_assets.recipes.compiling.partly import more_errors
+
+    form = [*found, *_duplicate_ids(data)]
+    raise RecipeErrors(sorted([*form, *more_errors(data, form, tables)], key=_place))
+
+
+_PLACE = re.compile(r"(\w+)(?:\[(\d+)\])?")
+
+
+def _place(error: RecipeError) -> tuple[int, int]:
+    """Where in the recipe an error belongs: the number of the field, and in it that of the step or check."""
+    place = _PLACE.match(error.path)
+    fields = list(Recipe.model_fields)
+    if place is None or place[1] not in fields:
+        return -1 if place is None else len(fields), 0
+    return fields.index(place[1]), int(place[2] or -1)
 
 
 def parse_checks(data: Any) -> list[Check]:
     """The checks of a source's table, as a list of what JSON or YAML gives.
 
     Raises:
-        RecipeErrors: every mistake of form, with paths such as `checks[0].column`.
+        RecipeErrors: every mistake of form, with paths such as `checks[0].column`; with one, patterns too.
 
     """
     whole = {"checks": data}
@@ -47,7 +66,10 @@ def parse_checks(data: Any) -> list[Check]:
     except ValidationError as error:
         found = [_translate(detail, whole) for detail in error.errors(include_url=False)]
     misspelt = {_sibling(one.path, one.suggestion) for one in found if one.code == "unknown_field" and one.suggestion}
-    raise RecipeErrors([one for one in found if (one.code, one.path) not in misspelt])
+    form = [one for one in found if (one.code, one.path) not in misspelt]
+    from datasense_assets.recipes.compiling.partly import more_check_errors
+
+    raise RecipeErrors(sorted([*form, *more_check_errors(data, form)], key=_place))
 
 
 def _sibling(path: str, name: str) -> tuple[str, str]:

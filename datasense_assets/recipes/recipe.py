@@ -68,7 +68,8 @@ class Recipe(Shape):
         """The recipe in `data` (what JSON or YAML gives).
 
         Raises:
-            RecipeErrors: every mistake of form, with paths such as `steps[2].on[0].left`.
+            RecipeErrors: every mistake of form, with paths such as `steps[2].on[0].left`; where there is one, also
+                what else is wrong in the parts that can be read, such as a formula.
 
         """
         from datasense_assets.recipes.parsing import parse

@@ -140,6 +140,7 @@ def reference() -> str:
         "## Errors",
         "All mistakes are told at once, each with a code, the path in the recipe, a sentence and the nearest right "
         "name if there is one.",
+        _ERRORS,
         _table(("code", "meaning"), [(f"`{code}`", meaning) for code, meaning in MEANINGS.items()]),
         "## Warnings",
         "What is allowed and probably not meant. Warnings keep nothing from being built; `datasense check` and "
@@ -147,6 +148,16 @@ def reference() -> str:
         _table(("code", "meaning"), [(f"`{code}`", meaning) for code, meaning in WARNINGS.items()]),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+_ERRORS = """
+Checking does not stop at a mistake of form. A step of the wrong form is a gap: its own formula, pattern and format are
+read all the same, and so are all later steps, of which nothing is said that hangs on their columns, for nobody knows
+which there are after a gap. Within one field (`where`, the list of `columns` or `cases`) its form comes first: what it
+says is read once it is right. How a result can be kept (`materialize`) is looked at once all the steps can be read.
+Types and names of columns are held against the tables by `datasense check FILE --org ORG`: of a recipe also where
+another part of it has the wrong form; of a manifest's recipes, those of the right form.
+""".strip()
 
 
 def _output() -> list[str]:

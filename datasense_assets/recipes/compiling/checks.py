@@ -126,6 +126,8 @@ def broken_rows(check: CheckBase, frame: Frame, context: Context) -> ir.BooleanV
         return None
     column = context.column(frame, check.column, "column", side="the table")
     if column is None:
+        if isinstance(check, PatternCheck):
+            read_pattern(check.pattern, context, "pattern")
         return None
     if isinstance(check, NotNullCheck):
         return column.isnull()

@@ -42,6 +42,7 @@ from datasense_assets.recipes.compiling.statement import select_statement
 from datasense_assets.recipes.compiling.stored import DELETED_AT, stored_rows
 from datasense_assets.recipes.errors import RecipeError, RecipeErrors, RecipeWarning, nearest
 from datasense_assets.recipes.language.derived import LabelValues
+from datasense_assets.recipes.language.step import StepBase
 from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
@@ -138,8 +139,8 @@ def check_recipe(recipe: Recipe, inputs: Mapping[str, TableRef]) -> Checked:
         if key in _checked:
             _checked.move_to_end(key)
             return _checked[key]
-    frame, context = _run_steps(recipe, inputs, None)
-    context.errors.extend(_output_errors(recipe, frame, context))
+    frame, context = run_steps(recipe, inputs, None)
+    context.errors.extend(output_errors(recipe, frame, context))
     if context.errors:
         raise RecipeErrors(context.errors)
     if _depth(frame.table.op()) > _SURELY_WRITTEN:
@@ -209,8 +210,8 @@ def _labels_used(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[Any]:
 
 
 def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None, key: str) -> Compiled:
-    frame, context = _run_steps(recipe, inputs, sample)
-    context.errors.extend(_output_errors(recipe, frame, context))
+    frame, context = run_steps(recipe, inputs, sample)
+    context.errors.extend(output_errors(recipe, frame, context))
     if context.errors:
         raise RecipeErrors(context.errors)
     known = {(ref.schema, ref.table): tuple(ref.columns.names) for ref in inputs.values()}
@@ -252,11 +253,11 @@ def _place(warning: RecipeWarning) -> tuple[bool, int]:
 def names_before(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[tuple[str, ...]]:
     """Names of the columns before each step, and after the last one."""
     names: list[tuple[str, ...]] = []
-    frame, _ = _run_steps(recipe, inputs, None, seen=lambda before: names.append(before.names))
+    frame, _ = run_steps(recipe, inputs, None, seen=lambda before: names.append(before.names))
     return [*names, frame.names]
 
 
-def _run_steps(
+def run_steps(
     recipe: Recipe,
     inputs: Mapping[str, TableRef],
     sample: int | None,
@@ -271,7 +272,7 @@ def _run_steps(
             continue
         message = f"The table of input {alias!r} ({reference}) does not exist yet; load or build it first."
         errors.append(RecipeError("missing_table", f"inputs.{alias}", message, nearest(alias, inputs)))
-        frames[alias] = replace(_NOTHING, is_open=True)
+        frames[alias] = NOTHING
     frame = frames[recipe.start]
     if sample is not None:
         frame = replace(frame, table=frame.table.limit(sample))
@@ -281,16 +282,26 @@ def _run_steps(
     for index, step in enumerate(recipe.steps):
         context.index, context.label = index, step_label(index, step)
         seen(frame)
+        if isinstance(step, Gap):
+            context.gone.clear()
+            frame = NOTHING
+            continue
         after = compile_step(step, frame, context)
         context.note_gone(step, frame, after)
         frame = after
     return frame, context
 
 
-_NOTHING = Frame(ibis.table({UNKNOWN: "string"}, name=UNKNOWN), frozenset({UNKNOWN}))
+class Gap(StepBase):
+    """Stands for a step that could not be read. After it nobody knows the columns."""
 
 
-def _output_errors(recipe: Recipe, frame: Frame, context: Context) -> list[RecipeError]:
+NOTHING = Frame(ibis.table({UNKNOWN: "string"}, name=UNKNOWN), frozenset({UNKNOWN}), is_open=True)
+"""A table of which nothing is known."""
+
+
+def output_errors(recipe: Recipe, frame: Frame, context: Context) -> list[RecipeError]:
+    """What is wrong with `output` and `checks`, held against the frame after the steps."""
     found: list[RecipeError] = []
     names = [
         (f"output.indexes[{i}][{j}]", n) for i, index in enumerate(recipe.output.indexes) for j, n in enumerate(index)
@@ -301,7 +312,8 @@ def _output_errors(recipe: Recipe, frame: Frame, context: Context) -> list[Recip
             hint = f"did you mean {suggestion!r}?" if suggestion else "it has " + ", ".join(frame.names) + "."
             message = f"{path}: the result has no column {name!r} to index; {hint}"
             found.append(RecipeError("unknown_column", path, message, suggestion))
-    # With a step that failed, nobody knows all the casts.
-    casts = None if context.errors else {item.column for item in context.lossy}
+    # With a step that failed or could not be read, nobody knows all the casts.
+    unknown = context.errors or any(isinstance(step, Gap) for step in recipe.steps)
+    casts = None if unknown else {item.column for item in context.lossy}
     found += keeping_errors(recipe, frame)
     return found + check_errors(recipe.checks, frame, casts=casts)

@@ -36,7 +36,8 @@ def postgres_pattern(pattern: str) -> str:
     a group of its own (PostgreSQL repeats a group, and no look-ahead itself), the rest of the shared syntax stays.
 
     Raises:
-        BadPattern: it is no regular expression, or uses what PostgreSQL does not have (named groups, look-behind).
+        BadPattern: it is no regular expression, or uses what PostgreSQL does not have (named groups), or what it has
+            and recipes do not take (look-behind, in which other programs want a text of one length).
 
     """
     try:
@@ -123,7 +124,7 @@ def _refuse_foreign(body: str, position: int, pattern: str) -> None:
     rest = body[position:]
     if rest.startswith("(?") and rest[2:3] not in (":", "=", "!"):
         raise BadPattern(
-            f"PostgreSQL has no {rest[:4]!r} as {pattern!r} uses it: named groups, look-behind and flags "
+            f"a recipe takes no {rest[:4]!r} as {pattern!r} uses it: named groups, look-behind and flags "
             "(but (?i) at the very start) are not available"
         )
     if re.match(r"([*+?]|\})\+", rest):
