@@ -44,7 +44,7 @@ def open_source(
     Each of its calls is counted against the quotas that all processes on this catalog share.
 
     Args:
-        connection: to the catalog, where the references to the credentials are.
+        connection: to the catalog, where the references to the credentials are; its transaction is over afterwards.
         org: the organisation that owns the source.
         source: the source as the catalog has it.
         settings: of this process.
@@ -57,6 +57,9 @@ def open_source(
     """
     del org  # a source's id is enough today; the wall between organisations is the catalog's
     references = read_credentials(connection, source.id)
+    # Behind a pooler a transaction holds one of few connections, and what follows needs another: runs that each held
+    # one and waited for one more would wait for each other.
+    connection.rollback()
     secrets = {name: resolve(reference, settings).get_secret_value() for name, reference in references.items()}
     settings.scratch_path.mkdir(parents=True, exist_ok=True)
     allowed = quotas_of(source.connector, source.config, secrets)
