@@ -69,10 +69,14 @@ def column_problems(manifest: Manifest, org: Organization) -> list[Problem]:
 
 def _column_errors(checks: Sequence[CheckBase], ref: TableRef, org: Organization) -> list[RecipeError]:
     from datasense_assets.recipes.compiling.checks import check_errors
+    from datasense_assets.recipes.compiling.compile import NOTHING
     from datasense_assets.recipes.compiling.frame import Frame
     from datasense_assets.recipes.compiling.stored import stored_rows
 
-    return check_errors(checks, Frame(stored_rows(ref)), casts=None) + look_up_errors(checks, ref, org)
+    told = {(error.code, error.path) for error in check_errors(checks, NOTHING, casts=None)}
+    found = check_errors(checks, Frame(stored_rows(ref)), casts=None)
+    new = [error for error in found if (error.code, error.path) not in told]
+    return new + look_up_errors(checks, ref, org)
 
 
 def look_up_errors(checks: Sequence[CheckBase], ref: TableRef, org: Organization) -> list[RecipeError]:

@@ -67,14 +67,14 @@ def test_columns_are_held_against_those_that_the_catalog_knows(datasense: Comman
         told = datasense(*command, "--json", code=1).document["error"]["problems"]
         at = "sources[0].tables[0].checks"
         assert [(each["path"].removeprefix(at), each["message"].rpartition("[")[2]) for each in told] == [
+            ("[2].pattern", "bad_pattern]"),
             ("[0].column", "unknown_column]"),
             ("[1].min", "bad_literal]"),
-            ("[2].pattern", "bad_pattern]"),
             ("[3].to", "unknown_column]"),
             ("[4].to", "join_key_type]"),
             ("recipes[0].checks[0].to", "unknown_column]"),
         ]
-        assert "did you mean 'town'?" in told[0]["message"]
+        assert "did you mean 'town'?" in told[1]["message"]
 
 
 def test_checks_come_out_of_the_catalog_as_they_went_in(datasense: CommandLine) -> None:

@@ -67,7 +67,11 @@ def instance_config(values: Values) -> Values:
             "max_retries": retries["maxRetries"],
             "retry_on_asset_or_op_failure": retries["retryOnAssetOrOpFailure"],
         },
-        "sensors": {"use_threads": sensors["useThreads"], "num_workers": sensors["numWorkers"]},
+        "sensors": {
+            "use_threads": sensors["useThreads"],
+            "num_workers": sensors["numWorkers"],
+            "num_submit_workers": sensors["numSubmitWorkers"],
+        },
         "concurrency": {
             "runs": {
                 "max_concurrent_runs": runs["maxConcurrentRuns"],

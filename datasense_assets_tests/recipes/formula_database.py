@@ -80,7 +80,8 @@ class FormulaDatabase:
 @contextmanager
 def formula_database(url: str, timezone: str = "UTC") -> Iterator[FormulaDatabase]:
     """A database with one row and no column that matters."""
-    with psycopg.connect(url, autocommit=True) as connection:
+    # a statement that is kept prepared would keep the types that the columns of `t` had when it was
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
         connection.execute(sql.SQL("SET TIME ZONE {}").format(sql.Literal(timezone)))
         database = FormulaDatabase(connection)
         database.fill({"nothing": "integer"}, [[None]])
