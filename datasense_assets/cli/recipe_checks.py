@@ -21,20 +21,27 @@ def parse_recipes(specs: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[dict[
 
     `specs` are (path, data).
     """
-    from datasense_assets.recipes import Recipe, RecipeErrors
-    from datasense_assets.recipes.compiling.compile import known_errors
+    from datasense_assets.recipes import RecipeErrors
 
     parsed: dict[str, Recipe] = {}
     problems: list[Problem] = []
     for path, spec in specs:
         try:
-            recipe = Recipe.parse(spec)
-            if wrong := known_errors(recipe, {}):
-                raise RecipeErrors(wrong)
-            parsed[path] = recipe
+            parsed[path] = read_without_tables(spec)
         except RecipeErrors as errors:
             problems += _as_problems(errors, path)
     return parsed, problems
+
+
+def read_without_tables(spec: Any) -> Recipe:
+    """The recipe, held against all that shows without its tables; raises RecipeErrors."""
+    from datasense_assets.recipes import Recipe, RecipeErrors
+    from datasense_assets.recipes.compiling.compile import known_errors
+
+    recipe = Recipe.parse(spec)
+    if wrong := known_errors(recipe, {}):
+        raise RecipeErrors(wrong)
+    return recipe
 
 
 def _as_problems(errors: RecipeErrors, path: str) -> list[Problem]:

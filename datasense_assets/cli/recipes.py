@@ -205,15 +205,12 @@ def _look_at_manifest(text: str, file: Path, org: str | None) -> tuple[list[Prob
 
 def _look_at_recipe(data: Any, org: str | None) -> tuple[list[Problem], list[RecipeWarning]]:
     """Raises RecipeErrors, whose paths count from the recipe."""
-    from datasense_assets.recipes import Recipe, RecipeErrors
-    from datasense_assets.recipes.advice import form_warnings
-    from datasense_assets.recipes.compiling.compile import check_recipe, known_errors
-
     if org is None:
-        recipe = Recipe.parse(data)
-        if wrong := known_errors(recipe, {}):
-            raise RecipeErrors(wrong)
-        return [], form_warnings(recipe)
+        from datasense_assets.cli.recipe_checks import read_without_tables
+        from datasense_assets.recipes.advice import form_warnings
+
+        return [], form_warnings(read_without_tables(data))
+    from datasense_assets.recipes.compiling.compile import check_recipe
     from datasense_assets.recipes.inputs import input_table_refs
     from datasense_assets.recipes.parsing import parse
 

@@ -93,7 +93,7 @@ class Platform:
         return answer["data"]
 
     @contextmanager
-    def dagster_dev(self, *words: str) -> Iterator[Path]:
+    def dagster_dev(self, *words: str, seconds: float = 90.0) -> Iterator[Path]:
         """`dagster dev`, or another Python command that serves the same, until the block ends; gives its log."""
         self.port = free_port()
         log = self.home / "dagster-dev.log"
@@ -109,7 +109,7 @@ class Platform:
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
             )
         try:
-            until("the webserver answers", lambda: self._answers(process, log))
+            until("the webserver answers", lambda: self._answers(process, log), seconds=seconds)
             yield log
         finally:
             process.send_signal(signal.SIGINT)

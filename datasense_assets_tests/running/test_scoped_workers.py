@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import httpx
 import pytest
 import yaml
 
 from datasense_assets_tests.conftest import fresh_database
-from datasense_assets_tests.platform.running import LAUNCH, ROOT, Platform, free_port, key, until
+from datasense_assets_tests.platform.running import LAUNCH, ROOT, Platform, key, until
 
 pytestmark = [pytest.mark.xdist_group("scoped"), pytest.mark.timeout(600)]
 
@@ -89,39 +86,9 @@ class World:
             "runConfigData": {},
             "mode": "default",
         }
-        until("the webserver answers", self.answers, seconds=300)
         made = self.platform.graphql(LAUNCH, params=params)["launchPipelineExecution"]
         assert made["__typename"] == "LaunchRunSuccess", made
         return str(made["run"]["runId"])
-
-    @contextmanager
-    def webserver(self) -> Iterator[None]:
-        """A webserver with its code server, until the block ends; there is no daemon."""
-        self.platform.port = free_port()
-        process = subprocess.Popen(
-            [Path(sys.executable).with_name("dagster-webserver"), "-p", str(self.platform.port)],
-            cwd=ROOT,
-            env=self.platform.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
-        )
-        try:
-            yield
-        finally:
-            process.send_signal(signal.SIGINT)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=30)
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-    def answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.platform.url}/server_info", timeout=5).status_code == 200
-        except httpx.TransportError:
-            return False
 
     def ended(self, run_id: str) -> str:
         query = "SELECT status FROM runs WHERE run_id = %s AND status IN ('SUCCESS', 'FAILURE')"
@@ -167,7 +134,8 @@ def world(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         made.platform.datasense("apply", str(home / "manifest.yaml"))
         made.platform.datasense("sync", "clean-water/wells", "--local")
         made.platform.execute(MANY)
-        with made.webserver():
+        # a webserver with its code server, and no daemon
+        with made.platform.dagster_dev("-m", "dagster_webserver", seconds=300):
             yield made
 
 
