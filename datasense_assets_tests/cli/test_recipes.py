@@ -152,6 +152,20 @@ def test_checking_needs_no_database(datasense: CommandLine, monkeypatch: pytest.
     datasense("check", datasense.manifest(recipes=RECIPES))
 
 
+def test_a_formula_that_cannot_be_read_is_refused_without_tables_alone_and_in_a_manifest(
+    datasense: CommandLine,
+) -> None:
+    steps = [{"op": "formula", "column": "half", "formula": "people /"}]
+    recipe = {**RECIPES[0], "steps": steps}
+    for path, at in (
+        (datasense.write("recipe.yaml", recipe), ""),
+        (datasense.manifest(recipes=[recipe]), "recipes[0]."),
+    ):
+        (told,) = datasense("check", path, "--json", code=1).document["error"]["problems"]
+        assert told["path"] == f"{at}steps[0].formula"
+        assert "The formula ends too early: a value is missing after /." in told["message"]
+
+
 def test_columns_are_checked_against_an_organisation(loaded: CommandLine) -> None:
     recipe = {**RECIPES[0], "steps": [{"op": "drop", "columns": ["twon"]}]}
     path = loaded.write("recipe.yaml", recipe)
