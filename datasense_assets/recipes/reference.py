@@ -71,7 +71,9 @@ A value has to be of the column's type as it is written: `2026` for an integer, 
 date, `"2026-01-31T09:30:00"` for a date and time (in the organisation's time zone unless it has an offset). `in_last`
 takes `"7 days"`, `"2 weeks"` or `"3 months"`. A regular expression's `\\s` is a space of ASCII (blank, tab, line ends),
 as are those that `trim` and `collapse_spaces` take; `\\d` is 0 to 9. `\\w` is a letter, mark or digit of any script, or
-`_`; `\\b` is where such a word begins or ends.
+`_`; `\\b` is where such a word begins or ends; `.` is any character, a line end too, and `$` the end of the whole text.
+Of alternatives (`a|ab`) the one with which the pattern matches most is taken, and a pattern's first repeat (`+`, or
+`+?` for as little as may be) decides for all of it.
 
 Of these rows, by their first name,
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from typing import Any
@@ -183,10 +184,11 @@ class Maker:
         else:
             step["column"] = self.column("text")
             finds = PATTERNS if match == "regex" else ("a", "b", " ", "%", "ज़", "", "aa", "\\")
-            step["mapping"] = [
-                {"find": self.choose.one(finds), "replace": self.choose.one(("", "x", "<>", "a b", "%s"))}
-                for _ in range(self.choose.between(1, 2))
-            ]
+            step["mapping"] = []
+            for _ in range(self.choose.between(1, 2)):
+                find = self.choose.one(finds)
+                puts = ("", "x", "<>", "a b", "%s", "a\\b", *(bracketed(find) if match == "regex" else ()))
+                step["mapping"].append({"find": find, "replace": self.choose.one(puts)})
             self.optional(step, 30, otherwise=lambda: self.choose.one((None, "other")))
         return self.optional(step, into=self.new_name)
 
@@ -374,9 +376,11 @@ class Maker:
 
     def extract(self) -> Step:
         step: Step = {"column": self.column("text"), "pattern": self.choose.one(PATTERNS)}
-        # The whole of a pattern with a back-reference is not to be had.
-        if "\\1" not in step["pattern"]:
-            self.optional(step, 20, group=lambda: 0)
+        brackets = kept_brackets(step["pattern"])
+        if step["pattern"] in INSIDE_LOOK_AHEAD:
+            step["group"] = self.choose.one((0, *brackets))
+        else:
+            self.optional(step, 30, group=lambda: self.choose.one((0, *brackets)))
         self.optional(step, into=self.new_name)
         return self.optional(step, 20, keep_source=lambda: False)
 
@@ -463,8 +467,25 @@ PATTERNS = (
     "%",
     "a{1,2}",
     "[[:]",
+    "(?:x|y)( )?z",
+    r"(?=([a-z]|-))(\w)",
+    r"(?![b(])(?=(a|b))([a-z])\2?",
 )
 """Patterns that mean the same to Python and to PostgreSQL's leftmost-longest rule on the texts there are."""
+INSIDE_LOOK_AHEAD = {r"(?=([a-z]|-))(\w)": (2,), r"(?![b(])(?=(a|b))([a-z])\2?": (2,)}
+"""Patterns with brackets inside look-ahead, of which PostgreSQL keeps nothing, and the brackets that it keeps."""
+
+
+def kept_brackets(pattern: str) -> tuple[int, ...]:
+    brackets = re.findall(r"(?<!\\)\((?!\?)", pattern)
+    return INSIDE_LOOK_AHEAD.get(pattern, tuple(range(1, len(brackets) + 1)))
+
+
+def bracketed(find: str) -> list[str]:
+    """What may be put in place of a match that names the pattern's brackets."""
+    return ["<\\0>", *(f"\\{number}-" for number in kept_brackets(find))]
+
+
 FORMATS = {
     "date": ("%d/%m/%Y", "%d %b %Y", "%Y%m%d", "%Y-%m-%d", "%m-%y"),
     "datetime": ("%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%d/%m/%Y"),

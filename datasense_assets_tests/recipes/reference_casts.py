@@ -14,7 +14,7 @@ from datasense_assets_tests.recipes.random_tables import JSON_NULL
 from datasense_assets_tests.recipes.relation import Loose, Undetermined
 
 SPACES = " \t\n\r\v\f"
-TRUE, FALSE = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
+TRUE, FALSE = {"true", "t", "yes", "y", "on", "1"}, {"false", "f", "no", "n", "off", "0"}
 CASTS = {
     "text": ("text", "integer", "number", "boolean", "date", "datetime", "time", "json"),
     "integer": ("integer", "text", "number", "boolean", "json"),
@@ -89,7 +89,10 @@ def _integer(text: str, zone: ZoneInfo) -> int:
 
 
 def _number(text: str, zone: ZoneInfo) -> float:
-    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", text):
+    far = re.fullmatch(r"[+-]?[1-9](\.[0-9]{0,30})?[eE][+-]?([0-9]{3})", text)
+    if not re.fullmatch(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,2})?", text) and (
+        far is None or int(far[2]) > 307
+    ):
         raise Unreadable
     return float(text)
 

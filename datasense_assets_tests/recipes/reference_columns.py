@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -95,8 +96,13 @@ def _replaced(step: Step, match: str, value: Any, kind: str, world: World) -> An
     else:
         touched = any(matcher(pair["find"]).search(value) for pair in step["mapping"])
         for pair in pairs:
-            value = matcher(pair["find"]).sub(pair["replace"], value)
+            value = matcher(pair["find"]).sub(functools.partial(_put, pair["replace"]), value)
     return step["otherwise"] if "otherwise" in step and not touched else value
+
+
+def _put(text: str, match: re.Match[str]) -> str:
+    """What takes the place of a match: `\\1` is what the first bracket matched, `\\0` all of it."""
+    return re.sub(r"\\([0-9])", lambda named: match[int(named[1])] or "", text)
 
 
 def casts_equal(left: Any, right: Any) -> bool:

@@ -309,15 +309,10 @@ def readable(to: str) -> Callable[..., Any]:
 def _converted(world: World, value: Any, to: str) -> Any:
     if isinstance(value, str):
         text = value.strip(casts.SPACES + "\u00a0")
-        if to == "boolean" and text.lower() in ("on", "off"):
-            return text.lower() == "on"
         if to == "time":
             text = re.sub(r"(?<=[0-9])(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)$", "", text)
         if to == "integer" and re.fullmatch(r"[+-]?[0-9]+", text):
             return int(text)
-        if to == "number" and re.fullmatch(r"[0-9](\.[0-9]*)?[eE][+-]?[0-9]{3}", text):
-            number = float(text)
-            return number if math.isfinite(number) and number > 1e-300 else None
         return casts.read(text, to, world.zone)
     if to == "boolean":
         return value != 0

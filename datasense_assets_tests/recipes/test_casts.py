@@ -38,10 +38,12 @@ READ: dict[str, list[tuple[str, Any]]] = {
             (".", LOST),
             ("1,5", LOST),
         ],
+        *[("1e+100", 1e100), ("-9.5E-307", -9.5e-307), ("9.9e307", 9.9e307), ("1e308", LOST), ("1e-308", LOST)],
+        *[("0." + "0" * 29 + "1e-306", LOST), ("9" * 200 + "e99", 1e299), ("." + "0" * 199 + "1e-99", 1e-299)],
     ],
     "boolean": [
         *[("true", True), (" YES ", True), ("1", True), ("t", True), ("n", False), ("False", False), ("0", False)],
-        *[("maybe", LOST), ("2", LOST), ("on off", LOST)],
+        *[("On", True), ("off", False), ("maybe", LOST), ("2", LOST), ("on off", LOST)],
     ],
     "date": [
         *[("2026-01-31", date(2026, 1, 31)), (" 2024-02-29 ", date(2024, 2, 29)), ("2000-02-29", date(2000, 2, 29))],

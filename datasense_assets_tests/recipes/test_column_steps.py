@@ -124,6 +124,11 @@ def test_concat_skips_nulls_and_takes_any_type(kitchen: Kitchen) -> None:
     parts = [{"column": name} for name in columns]
     cooked = kitchen.cook({"op": "concat", "parts": parts, "separator": ", ", "into": "all"})
     assert cooked.column("all") == ["p, 1, 2.5, true, 2026-01-31", "3", ""]
+    # PostgreSQL's functions take a hundred arguments at most.
+    for parts in (99, 100, 250):
+        many = [{"column": "a"}, {"text": "-"}, *[{"column": "n"}] * (parts - 2)]
+        found = kitchen.cook({"op": "concat", "parts": many, "separator": "%", "into": "all"}).column("all")
+        assert found == ["%".join(["p", "-", *["1"] * (parts - 2)]), "-", "-"]
 
 
 def test_split_choices_counts_whole_tokens_only(kitchen: Kitchen) -> None:

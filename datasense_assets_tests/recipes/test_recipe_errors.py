@@ -298,6 +298,17 @@ def test_without_tables_the_example_of_a_step_has_no_mistake(op: str) -> None:
     assert known_errors(recipe, {}) == []
 
 
+def test_more_columns_than_a_table_has_are_refused_once() -> None:
+    many = [f"c{i}" for i in range(1_600)]
+    made = {"op": "split_column", "column": "s", "delimiter": ",", "into": many}
+    more = {"op": "formula", "column": "one more", "formula": "n"}
+    filled = {"op": "fill_missing", "columns": many[:10], "method": "down", "order_by": ["n"]}
+    assert brief(errors_of([made, more, filled])) == [("invalid_value", "steps[0]")]
+    fits = [{"op": "select", "columns": ["n", "s"]}, {**made, "into": many[:1_595]}]
+    assert brief(errors_of([*fits, more])) == []
+    assert brief(errors_of([*fits, filled])) == [("invalid_value", "steps[2]")]
+
+
 def test_without_tables_formulas_patterns_and_formats_are_read() -> None:
     steps = [
         {"op": "filter", "where": {"not": {"column": "x", "operator": "matches", "value": "("}}},

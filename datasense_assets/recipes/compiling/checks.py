@@ -143,7 +143,7 @@ def broken_rows(check: CheckBase, frame: Frame, context: Context) -> ir.BooleanV
         context.error("type_mismatch", "column", f"a pattern is for text and {check.column!r} is {kind_of(column)}.")
         return None
     pattern = read_pattern(check.pattern, context, "pattern")
-    return None if pattern is None else column.notnull() & ~column.re_search(pattern)
+    return None if pattern is None else column.notnull() & ~column.re_search(pattern.text)
 
 
 def _outside(check: RangeCheck, column: ir.Value, context: Context) -> ir.BooleanValue | None:

@@ -287,6 +287,7 @@ def run_steps(
             frame = NOTHING
             continue
         after = compile_step(step, frame, context)
+        context.has_room(frame, len(after.names))
         context.note_gone(step, frame, after)
         frame = after
     return frame, context

@@ -23,7 +23,7 @@ from datasense_assets.recipes.compiling.kinds import (
     literal,
     to_kind,
 )
-from datasense_assets.recipes.compiling.patterns import BadPattern, postgres_pattern
+from datasense_assets.recipes.compiling.patterns import BadPattern, PostgresPattern, postgres_pattern
 from datasense_assets.recipes.language.conditions import AllOf, AnyOf, Comparison, Not
 
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
@@ -194,10 +194,10 @@ def _text_test(
     if item.operator != "matches":
         return _TEXT[item.operator](text, value)
     pattern = read_pattern(item.value, context, f"{path}.value")
-    return None if pattern is None else text.re_search(pattern)
+    return None if pattern is None else text.re_search(pattern.text)
 
 
-def read_pattern(pattern: str, context: Context, path: str) -> str | None:
+def read_pattern(pattern: str, context: Context, path: str) -> PostgresPattern | None:
     """The pattern in PostgreSQL's syntax, or None when it cannot be used (reported)."""
     try:
         return postgres_pattern(pattern)

@@ -19,6 +19,9 @@ from datasense_assets.recipes.errors import Code, RecipeError, RecipeWarning, Wa
 from datasense_assets.recipes.language.columns import Rename
 from datasense_assets.recipes.language.step import StepBase
 
+MOST_COLUMNS = 1_600
+"""PostgreSQL's most for a table; a SELECT may name a few more."""
+
 UNKNOWN = "_ds_unknown"
 """The only column of a table that is not there, which nobody is told of."""
 
@@ -176,6 +179,13 @@ class Context:
             hint = f"did you mean {suggestion!r}?" if suggestion else "inputs are " + ", ".join(self.inputs) + "."
             self.error("unknown_input", path, f"there is no input {alias!r}; {hint}", suggestion)
         return frame
+
+    def has_room(self, frame: Frame, columns: int) -> bool:
+        """Whether so many columns may come of the frame; reported by the step that goes beyond, and by no later one."""
+        if len(frame.names) <= MOST_COLUMNS < columns:
+            message = f"{columns} columns are too many for PostgreSQL, which has at most {MOST_COLUMNS} in a table;"
+            self.error("invalid_value", "", f"{message} drop some before, or make fewer.")
+        return columns <= MOST_COLUMNS
 
     def new_name(self, name: str, path: str) -> bool:
         """Whether a name made by the step (prefix, suffix) fits in PostgreSQL; reported when it does not."""

@@ -14,13 +14,14 @@ import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.compiling.patterns import BadPattern
+from datasense_assets.recipes.formula.conversions import NUMBER_TEXT
 from datasense_assets.recipes.spaces import SPACE
 
 INTEGER = r"^[+-]?[0-9]{1,18}$"
 LONG_INTEGER = r"^[+-]?[0-9]{19,100}$"
-NUMBER = r"^[+-]?([0-9]{1,200}(\.[0-9]{0,200})?|\.[0-9]{1,200})([eE][+-]?[0-9]{1,2})?$"
-TRUE = ("true", "t", "yes", "y", "1")
-FALSE = ("false", "f", "no", "n", "0")
+NUMBER = f"^{NUMBER_TEXT}$"
+TRUE = ("true", "t", "yes", "y", "on", "1")
+FALSE = ("false", "f", "no", "n", "off", "0")
 # There is no year 0000. A look-ahead would say so in less, and doubles what reading a date costs.
 _YEAR = r"([0-9]{3}[1-9]|[0-9]{2}[1-9][0-9]|[0-9][1-9][0-9]{2}|[1-9][0-9]{3})"
 _LEAP = r"([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)-02-29"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ from datasense_assets.recipes.compiling.conditions import read_pattern
 from datasense_assets.recipes.compiling.frame import Context, Frame
 from datasense_assets.recipes.compiling.functions import first_match, normalized, sha256_hex
 from datasense_assets.recipes.compiling.kinds import kind_of, null
+from datasense_assets.recipes.compiling.patterns import PostgresPattern, postgres_pattern
 from datasense_assets.recipes.compiling.registry import compiles
 from datasense_assets.recipes.compiling.values import cast_to_text
 from datasense_assets.recipes.formula import text_functions
@@ -81,29 +81,32 @@ def extract(step: Extract, frame: Frame, context: Context) -> Frame:
     """PostgreSQL's own match: ibis puts brackets round the pattern, which would count in its back-references."""
     text = text_column(frame, step.column, "column", "extract", context)
     pattern = read_pattern(step.pattern, context, "pattern")
-    groups = 0 if pattern is None else re.compile(step.pattern).groups
-    group = min(groups, 1) if step.group is None else step.group
-    if pattern is not None and group > groups:
-        context.error("invalid_value", "group", f"the pattern has {groups} groups; write one of 0 to {groups}.")
-        pattern = None
-    if pattern is not None and group == 0 and groups > 0:
-        pattern = _in_one_group(step, pattern, context)
+    place = None if pattern is None else _group(step, pattern, context)
     value = None
-    if pattern is not None and text is not None:
-        value = first_match(text, pattern)[max(group - 1, 0)]
+    if place is not None and text is not None:
+        # Without a bracket PostgreSQL gives all that matched, as its first.
+        whole = postgres_pattern(step.pattern, whole_group=place == 0)
+        value = first_match(text, whole.text)[max(place - 1, 0)]
     into = step.into or step.column
     after = frame.with_columns({into: value})
     return after if step.keep_source or into == step.column else after.without([step.column])
 
 
-def _in_one_group(step: Extract, pattern: str, context: Context) -> str | None:
-    if re.search(r"\\[1-9]", step.pattern):
-        context.error(
-            "bad_pattern", "group", "0 is not to be had of a pattern with back-references; put it all in one bracket."
-        )
+def _group(step: Extract, pattern: PostgresPattern, context: Context) -> int | None:
+    """PostgreSQL's number of the bracket to take, 0 for all that matched; None where it is not to be had (reported)."""
+    count = len(pattern.groups)
+    group = min(count, 1) if step.group is None else step.group
+    if group > count:
+        context.error("invalid_value", "group", f"the pattern has {count} groups; write one of 0 to {count}.")
         return None
-    flags, body = ("(?i)", pattern[4:]) if pattern.startswith("(?i)") else ("", pattern)
-    return f"{flags}({body})"
+    kept = 0 if group == 0 else pattern.groups[group - 1]
+    if kept is None:
+        message = (
+            f"bracket {group} is inside look-ahead, where PostgreSQL keeps nothing; take another one (0 for all that "
+            "matched), or put it outside."
+        )
+        context.error("bad_pattern", "pattern" if step.group is None else "group", message)
+    return kept
 
 
 @compiles(SplitColumn)

@@ -13,6 +13,7 @@ from datasense_assets.recipes.compiling.casts import cast_value
 from datasense_assets.recipes.compiling.conditions import compile_condition, read_literal, read_pattern
 from datasense_assets.recipes.compiling.frame import Context, Frame, usual
 from datasense_assets.recipes.compiling.kinds import kind_of, literal, literal_kind, mix, null, to_kind
+from datasense_assets.recipes.compiling.patterns import BadPattern, postgres_replacement
 from datasense_assets.recipes.compiling.registry import compiles
 from datasense_assets.recipes.language.columns import (
     Case,
@@ -22,6 +23,7 @@ from datasense_assets.recipes.language.columns import (
 )
 
 T = ColumnType
+_MOST_ARGUMENTS = 100
 
 
 @compiles(ReplaceValues)
@@ -108,9 +110,15 @@ def _replace_text(step: ReplaceValues, column: ir.Value, context: Context) -> ir
             value = value.replace(find, replace)
             continue
         pattern = read_pattern(pair.find, context, f"mapping[{i}].find")
-        if pattern is not None:
-            matched.append(text.re_search(pattern))
-            value = value.re_replace(pattern, replace)
+        if pattern is None:
+            continue
+        matched.append(text.re_search(pattern.text))
+        try:
+            put = postgres_replacement(pair.replace, pattern)
+        except BadPattern as error:
+            context.error("bad_pattern", f"mapping[{i}].replace", f"{error}.")
+        else:
+            value = value.re_replace(pattern.text, ibis.literal(put, type="string"))
     otherwise = None
     if "otherwise" in step.model_fields_set:
         otherwise = _literals({"otherwise": step.otherwise}, [(step.column, T.TEXT)], context)
@@ -193,7 +201,7 @@ def _branches(slots: list[tuple[str, Any, str | None]], frame: Frame, context: C
 
 @compiles(Concat)
 def concat(step: Concat, frame: Frame, context: Context) -> Frame:
-    """CONCAT_WS, which skips nulls."""
+    """CONCAT_WS, which skips nulls, and of more parts than a function takes a list, which does so too."""
     parts: list[ir.Value | None] = []
     for i, part in enumerate(step.parts):
         if part.column is None:
@@ -203,7 +211,10 @@ def concat(step: Concat, frame: Frame, context: Context) -> Frame:
         parts.append(None if column is None else cast_to_text(column))
     value = None
     if all(part is not None for part in parts):
-        value = ibis.literal(step.separator, type="string").join(parts)
+        if len(parts) < _MOST_ARGUMENTS:
+            value = ibis.literal(step.separator, type="string").join(parts)
+        else:
+            value = ibis.array(parts).join(step.separator)
     return _finish(frame, step.into, value, [p.column for p in step.parts if p.column is not None], step.keep_source)
 
 

@@ -126,6 +126,8 @@ def fill_missing(step: FillMissing, frame: Frame, context: Context) -> Frame:
         for name, column in columns.items()
         if column is not None
     }
+    if not context.has_room(frame, len(frame.names) + len(met)):
+        return frame.with_columns(dict.fromkeys(columns))
     runs = dict(zip(met, free_names(frame, len(met)), strict=True))
     numbered = frame.with_columns({runs[name]: count for name, count in met.items()})
     new: dict[str, ir.Value | None] = dict.fromkeys(columns)

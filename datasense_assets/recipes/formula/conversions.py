@@ -26,10 +26,11 @@ from datasense_assets.recipes.spaces import IN_SET
 
 _SPACES = rf"[{IN_SET}\u00A0]*"
 _INTEGER = r"[+-]?[0-9]{1,200}"
-# No number of 200 digits and an exponent of two, nor one of the second form, is beyond a double's range.
-_NUMBER = (
+# No number of 200 digits and an exponent of two, nor one of the second form, is beyond a double's range or nearer to
+# zero than it.
+NUMBER_TEXT = (
     r"[+-]?(?:(?:[0-9]{1,200}(?:\.[0-9]{0,200})?|\.[0-9]{1,200})(?:[eE][+-]?[0-9]{1,2})?"
-    r"|[0-9](?:\.[0-9]{0,30})?[eE][+-]?(?:[0-2][0-9]{2}|30[0-6]))"
+    r"|[1-9](?:\.[0-9]{0,30})?[eE][+-]?(?:[0-2][0-9]{2}|30[0-7]))"
 )
 _LEAP = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
 _DATE = (
@@ -70,7 +71,7 @@ def to_number(value: ir.Value) -> ir.Value:
     """A number from text (a point before the decimals, no thousands separators), integer or boolean."""
     kind = kind_of(value.type())
     if kind == ColumnType.TEXT:
-        return _matching(value, _NUMBER).cast(NUMBER)
+        return _matching(value, NUMBER_TEXT).cast(NUMBER)
     return to_integer(value).cast(NUMBER) if kind == ColumnType.BOOLEAN else value.cast(NUMBER)
 
 

@@ -49,7 +49,15 @@ class CastColumn(Shape):
 
 
 class Cast(StepBase):
-    """Reads columns as another type. Text is trimmed; what cannot be read becomes null and is counted."""
+    """Reads columns as another type. Text is trimmed; what cannot be read becomes null and is counted.
+
+    Blank text is null and not counted. Numbers are written as 12, -1.5 or 1e3 (12.5 is no integer), booleans as `true`
+    `t` `yes` `y` `on` `1` or `false` `f` `no` `n` `off` `0` in any case, dates and times as 2026-03-09,
+    2026-03-09T18:05:00+03:00 (without a zone: the organisation's) and 18:05:30, else as `format` says: `%Y` `%y` `%m`
+    `%b` `%B` `%d` `%H` `%I` `%p` `%M` `%S` `%f` `%z` `%%` and the characters between, months in English. No day is
+    read that there is not. A number is an integer where it has no decimals, a boolean where it is 0 or 1. With
+    `on_error: fail` an unreadable value fails the build, and the old table stays.
+    """
 
     example: ClassVar[dict[str, Any]] = {
         "op": "cast",
@@ -82,10 +90,11 @@ class Replacement(Shape):
 
 
 class ReplaceValues(StepBase):
-    """Replaces values by a table of pairs, the first that matches.
+    r"""Replaces values by a table of pairs, the first that matches.
 
-    `substring` and `regex` replace every occurrence, pair after pair. `otherwise` takes the place of whatever no pair
-    matches, null too; without it such values stay.
+    `substring` and `regex` replace every occurrence, pair after pair; with `regex`, `\1` to `\9` in `replace` are what
+    the pattern's brackets matched and `\0` is all of it. `otherwise` takes the place of whatever no pair matches, null
+    too; without it such values stay.
     """
 
     example: ClassVar[dict[str, Any]] = {

@@ -34,7 +34,9 @@ class Output(Shape):
 
     materialize: Literal["table", "view", "incremental"] = "table"
     key: list[ColumnName] | None = Field(default=None, min_length=1, max_length=1)
-    indexes: list[Annotated[list[ColumnName], Field(min_length=1)]] = Field(default_factory=list, max_length=100)
+    indexes: list[Annotated[list[ColumnName], Field(min_length=1, max_length=32)]] = Field(
+        default_factory=list, max_length=100
+    )
 
     @model_validator(mode="after")
     def _fields_fit(self) -> Output:

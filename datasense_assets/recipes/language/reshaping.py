@@ -43,7 +43,7 @@ class Pivot(StepBase):
         "op": "pivot",
         "group_by": ["district"],
         "names_from": "sex",
-        "names": ["female", "male"],
+        "names": ["f", "m"],
         "values_from": "visits",
         "fn": "sum",
         "prefix": "visits_",

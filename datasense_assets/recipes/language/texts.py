@@ -43,7 +43,7 @@ class Extract(StepBase):
     """The part of a text that a regular expression finds first; null where it finds none.
 
     `group` says which bracket of the pattern to take, 0 for all that it matched; without it the first bracket, or
-    everything where there is none.
+    everything where there is none. `(?:...)` is no bracket; one inside look-ahead, `(?=...)`, counts and holds nothing.
     """
 
     example: ClassVar[dict[str, Any]] = {
