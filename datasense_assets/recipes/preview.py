@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -19,6 +20,9 @@ from datasense_assets.warehouse.swap import LimitExceeded, SessionLimits, apply_
 
 MASK = "•••"
 SAMPLE = 10_000
+# What `casts.failing` says, in the words that PostgreSQL has for a text it cannot read.
+_MARKED = re.compile(r"^[^\"]*\"(column .* cannot be read as .*)\"$", re.DOTALL)
+_LONGEST_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,9 @@ class _Look:
 def reason(error: psycopg.Error, inputs: Iterable[TableRef]) -> str:
     """What PostgreSQL says of the failure, without the value that it names where an input has personal columns."""
     said = (error.diag.message_primary or str(error)).strip()
+    marked = _MARKED.search(said)
+    if marked:
+        said = marked[1] if len(marked[1]) <= _LONGEST_REASON else f"{marked[1][: _LONGEST_REASON - 3]}..."
     if not any(ref.personal for ref in inputs) or not isinstance(error, psycopg.DataError):
         return said
     what, found, _ = said.partition(" cannot be read as ")

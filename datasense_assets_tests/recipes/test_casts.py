@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datasense_assets.recipes.preview import MASK, reason
 from datasense_assets_tests.recipes.kitchen import Kitchen, errors_of
 
 INDIA = ZoneInfo("Asia/Kolkata")
@@ -161,6 +163,16 @@ def test_on_error_fail_names_the_column_and_passes_good_rows(kitchen: Kitchen) -
     kitchen.table("t", {"s": "text"}, [("1",), ("one",)])
     with pytest.raises(psycopg.DataError, match="column 's' cannot be read as integer: one"):
         kitchen.cook(step)
+
+
+@pytest.mark.parametrize("to", ["integer", "number", "boolean", "date", "datetime", "time", "json"])
+def test_on_error_fail_says_what_cannot_be_read_as_any_type(kitchen: Kitchen, to: str) -> None:
+    ref = kitchen.table("t", {"s": "text"}, [('"%s" one',)])
+    with pytest.raises(psycopg.DataError) as caught:
+        kitchen.cook({"op": "cast", "columns": [{"column": "s", "to": to, "on_error": "fail"}]})
+    assert reason(caught.value, [ref]) == f"column 's' cannot be read as {to}: \"%s\" one"
+    personal = replace(ref, personal=frozenset({"s"}))
+    assert reason(caught.value, [personal]) == f"column 's' cannot be read as {to}: {MASK}"
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (leaf("b", "=", "true"), "bad_literal", "value"),
     (leaf("d", "in_last", "7 fortnights"), "bad_literal", "value"),
     (leaf("d", "in_last", 7), "bad_literal", "value"),
+    (leaf("d", "in_last", "10000 months"), "bad_literal", "value"),
     (leaf("s", "matches", "(unclosed"), "bad_pattern", "value"),
     (leaf("s", "matches", "(?<=a)b"), "bad_pattern", "value"),
     (leaf("s", "matches", r"\p{L}"), "bad_pattern", "value"),

@@ -76,7 +76,9 @@ def failing(result: CastResult, source: ir.Value, column: str, to: ColumnType) -
     if result.lost is None:
         return result.value
     marker = ibis.literal(f"column {column!r} cannot be read as {to}: ") + source.cast("string")
-    return ibis.ifelse(result.lost, marker.cast(CANONICAL[to]), result.value)
+    # What PostgreSQL says of a text that is no JSON does not hold the text.
+    refused = to_json(marker.cast("boolean")) if to is T.JSON else marker.cast(CANONICAL[to])
+    return ibis.ifelse(result.lost, refused, result.value)
 
 
 def _from_text(trimmed: ir.StringValue, to: ColumnType, date_format: readable.DateFormat | None) -> CastResult:

@@ -40,7 +40,8 @@ _TEXT: dict[str, Callable[[ir.StringValue, Any], ir.BooleanValue]] = {
     "starts_with": lambda column, value: column.startswith(value),
     "ends_with": lambda column, value: column.endswith(value),
 }
-_SPAN = re.compile(r"([1-9][0-9]{0,4}) (day|week|month)s?")
+# From 9,999 months ago on every date is of our era, and PostgreSQL's dates begin not much earlier.
+_SPAN = re.compile(r"([1-9][0-9]{0,3}|[1-9][0-9]{4}(?! month)) (day|week|month)s?")
 
 
 def compile_condition(
