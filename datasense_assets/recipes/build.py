@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
 
 import psycopg
 
 from datasense_assets.catalog.state import LastBuild
-from datasense_assets.recipes.compiling.compile import compile_recipe
+from datasense_assets.recipes.compiling.compile import Compiled, compile_recipe
 from datasense_assets.recipes.compiling.lineage import Source
 from datasense_assets.recipes.compiling.statement import postgres_type
 from datasense_assets.recipes.language.derived import LabelValues
@@ -22,7 +22,7 @@ from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.recipes.versions import build_key, columns_hash, definition_hash, local_day, short_hash
 from datasense_assets.warehouse.columns import ColumnSpec
-from datasense_assets.warehouse.reading import fetch_rows
+from datasense_assets.warehouse.reading import fetch_rows, table_columns
 from datasense_assets.warehouse.swap import SessionLimits
 
 __all__ = ["BuildFailed", "BuildReport", "build_recipe"]
@@ -105,6 +105,7 @@ def build_recipe(
     definition = definition_hash(compiled, recipe, specs, limits.timezone, today)
     key = None if versions is None else build_key(definition, versions, compiled.clock, today)
     hidden = personal_columns(compiled, inputs.values())
+    specs = _labelled(connection, org_schema, recipe.ident, compiled, inputs, specs)
     maker = Maker(connection, org_schema, recipe, compiled, specs, limits, tuple(inputs.values()), hidden, inspect)
     stands = last if last is not None and not force and maker.is_there() else None
     if stands is not None and key is not None and stands.build_key == key:
@@ -138,4 +139,25 @@ def build_recipe(
         content_hash=made.content or (uuid.uuid4().hex if key is None else short_hash(key)),
         built_for=None if compiled.clock == "none" else today,
         uses_labels=any(isinstance(step, LabelValues) for step in recipe.steps),
+    )
+
+
+def _labelled(
+    connection: psycopg.Connection,
+    schema: str,
+    table: str,
+    compiled: Compiled,
+    inputs: Mapping[str, TableRef],
+    columns: tuple[ColumnSpec, ...],
+) -> tuple[ColumnSpec, ...]:
+    """The columns with the comments that they have, or else with the question of the column that they are untouched.
+
+    No part of what makes two builds equal: a comment that somebody writes has nothing built again.
+    """
+    read = {source for source, _ in compiled.passed.values()}
+    places = {(ref.schema, ref.table) for ref in inputs.values() if ref.table in read}
+    labels = {(t, c.name): c.comment for s, t in sorted(places) for c in table_columns(connection, s, t)}
+    written = {c.name: c.comment for c in table_columns(connection, schema, table)}
+    return tuple(
+        replace(c, comment=written.get(c.name) or labels.get(compiled.passed.get(c.name, ("", "")))) for c in columns
     )

@@ -100,7 +100,9 @@ stays, and what is built on it waits.
 
 
 _OUTPUT = """\
-`table` is what one wants nearly always: readers see the last whole table until the next one is there.
+`table` is what one wants nearly always: readers see the last whole table until the next one is there. What people hung
+on the table comes along: grants, comments, indexes, constraints. A column that is one of an input's, untouched but for
+its name, has that one's comment, the question of a form, unless somebody gives it another.
 
 A `view` is always as fresh as its inputs and is reckoned again at each look. Where the result hangs on today's date or
 on the hour or date of a moment it is refused, since each reader would get it by his own session's time zone. When a

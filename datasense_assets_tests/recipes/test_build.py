@@ -134,6 +134,37 @@ def test_a_build_makes_a_typed_table_and_reports_on_it(warehouse: psycopg.Connec
     assert found == ("By district", 1)
 
 
+@pytest.mark.parametrize("materialize", ["table", "view"])
+def test_a_column_that_passes_untouched_keeps_its_question_and_what_people_wrote_stays(
+    warehouse: psycopg.Connection, materialize: str
+) -> None:
+    table = "org_clean_water.health_forms__visits"
+    warehouse.execute(f"COMMENT ON COLUMN {table}.district IS 'Which district? %s \"ज़िला\"'")
+    warehouse.execute(f"COMMENT ON COLUMN {table}.visits IS 'How many visits?'")
+    steps = [
+        {"op": "rename", "columns": {"district": "place"}},
+        {"op": "sort", "by": ["patient"]},
+        {"op": "join", "with": "again", "how": "left", "on": [{"left": "place", "right": "district"}]},
+        {"op": "formula", "column": "visits", "formula": "number(visits)"},
+        {"op": "select", "columns": ["place", "visits", "visits_2"]},
+    ]
+    inputs = {**INPUTS, "again": INPUTS["visits"]}
+    data = recipe_data("labelled", steps, inputs, output={"materialize": materialize})
+    kind = "VIEW" if materialize == "view" else "TABLE"
+    labels = ['Which district? %s "ज़िला"', None, "How many visits?"]
+    for _ in range(2):
+        report = build(warehouse, data)
+        found = [c.comment for c in table_columns(warehouse, "org_clean_water", "labelled")]
+        assert found == labels == [c.comment for c in report.columns]
+    warehouse.execute("COMMENT ON COLUMN org_clean_water.labelled.visits_2 IS 'mine'")
+    warehouse.execute(f"COMMENT ON {kind} org_clean_water.labelled IS 'all of mine'")
+    first = build(warehouse, data)
+    assert (first.definition_hash, first.columns[2].comment) == (report.definition_hash, "mine")
+    assert warehouse.execute("SELECT obj_description('org_clean_water.labelled'::regclass)").fetchone() == (
+        "all of mine",
+    )
+
+
 def test_building_again_replaces_the_rows_and_gives_the_same_hash(warehouse: psycopg.Connection) -> None:
     first = build(warehouse, recipe_data("again", STEPS))
     warehouse.execute("DELETE FROM org_clean_water.health_forms__visits WHERE district = 's'")

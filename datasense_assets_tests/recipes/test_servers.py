@@ -26,6 +26,9 @@ from datasense_assets.warehouse.database import connect
 from datasense_assets.warehouse.reading import table_columns
 from datasense_assets.warehouse.swap import SessionLimits
 from datasense_assets_tests.conftest import fresh_database
+from datasense_assets_tests.recipes.at_length import examples
+from datasense_assets_tests.recipes.chooser import seeded
+from datasense_assets_tests.recipes.proving import OPERATIONS, Bench, random_example
 from datasense_assets_tests.recipes.servers import pgbouncer, system_programs, system_server
 
 # the servers are started once
@@ -136,6 +139,14 @@ def server(request: pytest.FixtureRequest, server_url: str) -> Iterator[Server]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def bench(server: Server) -> Iterator[Bench]:
+    """Tables of all types, of which the random recipes are."""
+    with psycopg.connect(server.url, prepare_threshold=None) as connection:
+        yield Bench(connection)
+        connection.rollback()
+
+
 def run_example(server: Server, op: str, rows: list[dict[str, Any]]) -> tuple[list[Any], list[tuple[Any, ...]]]:
     server.tables.clear()
     server.table("visits", EXAMPLE_TABLE, rows)
@@ -160,6 +171,19 @@ def test_the_example_of_every_step_is_the_same_table_everywhere(
     server: Server, by_default: Callable[[str, bool], Any], op: str, filled: bool
 ) -> None:
     assert run_example(server, op, ROWS if filled else []) == by_default(op, filled)
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_random_steps_on_all_types_make_what_their_references_make(bench: Bench, op: str) -> None:
+    found = (random_example(seeded(f"{op}/{number}"), bench.now, (op,)) for number in range(examples(6)))
+    tried = [bench.check(example) for example in found if example is not None]
+    assert tried
+
+
+def test_random_chains_of_steps_make_what_the_references_make(bench: Bench) -> None:
+    found = (random_example(seeded(number), bench.now, OPERATIONS, 2 + number % 4) for number in range(examples(12)))
+    tried = [bench.check(example) for example in found if example is not None]
+    assert tried
 
 
 def test_a_space_and_a_digit_are_the_same_on_every_server(server: Server) -> None:

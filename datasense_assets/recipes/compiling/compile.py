@@ -34,6 +34,7 @@ from datasense_assets.recipes.compiling.lineage import (
     Source,
     column_lineage,
     named_sources,
+    passed_columns,
     row_lineage,
     row_uses,
 )
@@ -60,15 +61,17 @@ _SURELY_WRITTEN = 150
 class Compiled:
     """What a recipe compiles to. `lossy_casts` has (column, SQL that counts the values lost in it).
 
-    `lineage` gives the source columns of each result column, `row_lineage` those that only decide which rows there are,
-    `row_uses` the same by how they do; `named` are those without which the recipe could not be compiled. `warnings`
-    are what is allowed and probably not meant, in the order of the recipe. `clock`: whether the result hangs on the day
-    or even the moment of the build. `increment`: how changed rows are known, where the recipe is kept incrementally.
+    `lineage` gives the source columns of each result column, `passed` the one that it is untouched, where it is one;
+    `row_lineage` those that only decide which rows there are, `row_uses` the same by how they do; `named` are those
+    without which the recipe could not be compiled. `warnings` are what is allowed and probably not meant, in the order
+    of the recipe. `clock`: whether the result hangs on the day or even the moment of the build. `increment`: how
+    changed rows are known, where the recipe is kept incrementally.
     """
 
     sql: str
     schema: ibis.Schema
     lineage: Mapping[str, list[Source]]
+    passed: Mapping[str, Source]
     row_lineage: list[Source]
     row_uses: Mapping[RowUse, list[Source]]
     named: list[Source]
@@ -226,6 +229,7 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
         sql=select_statement(frame.table, known),
         schema=frame.table.schema(),
         lineage=column_lineage(frame.table),
+        passed=passed_columns(frame.table),
         row_lineage=row_lineage(uses),
         row_uses=uses,
         named=named_sources(mentions),

@@ -10,6 +10,7 @@ import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import InputReference
 from datasense_assets.recipes.compiling.frame import Frame
+from datasense_assets.recipes.compiling.lineage import passed_columns
 from datasense_assets.recipes.compiling.stored import DELETED_AT
 from datasense_assets.recipes.errors import RecipeError, nearest
 from datasense_assets.recipes.language.output import ROW_WISE
@@ -63,21 +64,8 @@ def increment_of(recipe: Recipe, frame: Frame, ref: TableRef) -> Increment | Non
     """For a recipe that is kept incrementally and has no mistakes; else None."""
     if recipe.output.key is None:
         return None
-    loaded_at = next(name for name in frame.table.columns if passed_from(frame.table, name) == LOADED_AT)
+    loaded_at = next(name for name, (_, column) in passed_columns(frame.table).items() if column == LOADED_AT)
     return Increment(recipe.output.key[0], loaded_at, ref.schema, ref.table, DELETED_AT in ref.columns)
-
-
-def passed_from(table: ir.Table, name: str) -> str | None:
-    """The column of a stored table that comes out under this name untouched; None where it was reckoned."""
-    relation = table.op()
-    while not isinstance(relation, ops.PhysicalTable):
-        value = relation.values.get(name)
-        while isinstance(value, ops.Alias):
-            value = value.arg
-        if not isinstance(value, ops.Field):
-            return None
-        relation, name = value.rel, value.name
-    return name
 
 
 def _increment_errors(recipe: Recipe, frame: Frame) -> Iterator[RecipeError]:
@@ -97,14 +85,15 @@ def _increment_errors(recipe: Recipe, frame: Frame) -> Iterator[RecipeError]:
         said = "incremental cannot keep now(), which is another moment for each build"
         yield RecipeError("invalid_value", place, f"{place}: {said}; use today(), or {advice}")
     (key,) = recipe.output.key or ("",)
+    passed = {name: column for name, (_, column) in passed_columns(frame.table).items()}
     if not frame.has(key):
         if not frame.is_open:
             said = f"the result has no column {key!r}; keep {ROW_ID!r} in it (or rename it) and name it here."
             yield RecipeError("unknown_column", "output.key[0]", f"output.key[0]: {said}", nearest(key, frame.names))
-    elif key in frame.table.columns and passed_from(frame.table, key) != ROW_ID:
+    elif key in frame.table.columns and passed.get(key) != ROW_ID:
         said = f"{key!r} is not the source's {ROW_ID!r} as it came; rows that changed are found by that alone."
         yield RecipeError("invalid_value", "output.key[0]", f"output.key[0]: {said}")
-    if not frame.is_open and LOADED_AT not in (passed_from(frame.table, name) for name in frame.table.columns):
+    if not frame.is_open and LOADED_AT not in passed.values():
         said = f"incremental needs the source's {LOADED_AT!r} in the result, by which a changed row is known; keep it"
         yield RecipeError("missing_field", place, f"{place}: {said}, or {advice}")
 

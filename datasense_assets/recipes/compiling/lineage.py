@@ -82,6 +82,27 @@ def column_lineage(table: ir.Table) -> dict[str, list[Source]]:
     return {name: walk.sources([(root, name)]) for name in table.columns}
 
 
+def passed_columns(table: ir.Table) -> dict[str, Source]:
+    """The columns of the result that are a stored table's own, untouched, and which those are."""
+    root = table.op()
+    return {name: source for name in table.columns if (source := _passed((root, name))) is not None}
+
+
+def _passed(point: _Point) -> Source | None:
+    relation, name = point
+    while not isinstance(relation, ops.PhysicalTable):
+        if isinstance(relation, (ops.Reference, ops.Distinct)):
+            relation = relation.parent
+            continue
+        value = None if isinstance(relation, ops.Set) else relation.values.get(name)
+        while isinstance(value, ops.Alias):
+            value = value.arg
+        if not isinstance(value, ops.Field):
+            return None
+        relation, name = value.rel, value.name
+    return relation.name, name
+
+
 def row_uses(table: ir.Table) -> dict[RowUse, list[Source]]:
     """The source columns that decide which rows there are, and their order, by how they do."""
     points: dict[RowUse, list[_Point]] = {}
