@@ -10,7 +10,7 @@ from datasense_assets.recipes.compiling.casts import cast_value
 from datasense_assets.recipes.compiling.columns import note_lossy, tokens
 from datasense_assets.recipes.compiling.conditions import compile_condition
 from datasense_assets.recipes.compiling.frame import Context, Frame
-from datasense_assets.recipes.compiling.functions import json_field, json_field_text, json_type
+from datasense_assets.recipes.compiling.functions import json_field, json_field_text, json_length, json_type
 from datasense_assets.recipes.compiling.kinds import JSONB, ORDERABLE, kind_of
 from datasense_assets.recipes.compiling.registry import compiles
 from datasense_assets.recipes.language.rows import ExpandList, Filter, Limit, Sort
@@ -78,28 +78,30 @@ def expand_list(step: ExpandList, frame: Frame, context: Context) -> Frame:
     if elements is None or len(context.errors) > before:
         done = frame.with_columns(dict.fromkeys(new))
         return done if step.keep_source or step.column in new else done.without([step.column])
-    return _unnest(step, frame, elements, context)
+    return _unnest(step, frame, *elements, context)
 
 
-def _elements(step: ExpandList, column: ir.Value, context: Context) -> ir.ArrayValue | None:
+def _elements(step: ExpandList, column: ir.Value, context: Context) -> tuple[ir.ArrayValue, ir.Value] | None:
+    """The elements of a cell and how many there are, null where it holds no list; None after a mistake (reported)."""
     kind = kind_of(column)
     if step.delimiter is not None:
         if kind is not T.TEXT:
             context.error("type_mismatch", "column", f"{step.column!r} is {kind} and a delimiter splits text only.")
             return None
-        pieces = tokens(column.cast("string"), step.delimiter)
-        return pieces.filter(lambda piece: piece != "")
+        pieces = tokens(column.cast("string"), step.delimiter).remove("")
+        return pieces, pieces.length()
     if kind not in (T.JSON, T.TEXT):
         context.error("type_mismatch", "column", f"{step.column!r} is {kind}; a list is JSON, or text that holds JSON.")
         return None
-    as_json = column if kind is T.JSON else cast_value(column, T.JSON).value
-    return as_json.cast(JSONB).array
+    as_json = (column if kind is T.JSON else cast_value(column, T.JSON).value).cast(JSONB)
+    # Counted without making an array of them.
+    return as_json.array, ibis.cases((json_type(as_json) == "array", json_length(as_json)))
 
 
-def _unnest(step: ExpandList, frame: Frame, elements: ir.ArrayValue, context: Context) -> Frame:
+def _unnest(step: ExpandList, frame: Frame, elements: ir.ArrayValue, count: ir.Value, context: Context) -> Frame:
     """Elements and, where wanted, their numbers side by side in one SELECT list, which PostgreSQL walks in step."""
     element, number = free_names(frame, 2)
-    size = ibis.coalesce(elements.length(), 0)
+    size = ibis.coalesce(count, 0)
     lists = {element: elements}
     if step.index_into is not None:
         lists[number] = ibis.range(1, size.cast("int64") + 1)
