@@ -29,7 +29,7 @@ from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.recipes.at_length import examples
 from datasense_assets_tests.recipes.chooser import seeded
 from datasense_assets_tests.recipes.proving import OPERATIONS, Bench, random_example
-from datasense_assets_tests.recipes.servers import pgbouncer, system_programs, system_server
+from datasense_assets_tests.recipes.servers import missing, pgbouncer, system_programs, system_server
 
 # the servers are started once
 pytestmark = pytest.mark.xdist_group("recipe-servers")
@@ -131,7 +131,7 @@ def server(request: pytest.FixtureRequest, server_url: str) -> Iterator[Server]:
         elif request.param == "system":
             programs = system_programs()
             if programs is None:
-                pytest.skip("the system has no PostgreSQL server")
+                missing("a PostgreSQL server of the system")
             made = stack.enter_context(prepared("system", stack.enter_context(system_server(programs))))
         else:
             pool = stack.enter_context(pgbouncer(server_url))
