@@ -29,6 +29,7 @@ import dagster as dg
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from benchmarks.day_picture import Plot, Shade, draw
 from benchmarks.simulated_parts import Database, MailServer, Queue, real_queue
 from datasense_assets.assets.graph import build_definitions
 from datasense_assets.automation.due import RUN_KEY
@@ -72,6 +73,20 @@ class Outages:
         """Whether that part is out of order at that time of the day."""
         begin, end = getattr(self, part)
         return bool(begin <= hours < end)
+
+    def shades(self) -> list[Shade]:
+        """For the picture."""
+        names = {
+            "server": "the server that most sources share keeps silent",
+            "mail": "the mail server is away",
+            "workers": "no worker takes a run",
+            "daemon": "no daemon",
+            "database": "Postgres is away",
+            "two_daemons": "two daemons at once",
+        }
+        shades = [Shade(*getattr(self, part), name) for part, name in names.items()]
+        shades += [Shade(self.killed_at, self.killed_at, "a worker is killed while it loads")]
+        return [*shades, Shade(self.dropped_at, self.dropped_at, "a daemon is killed before it makes its runs")]
 
 
 @dataclass(frozen=True)
@@ -366,37 +381,19 @@ class _World:
         self.queue.end(run.run_id, success=run.ok)
 
 
-def picture(day: Day) -> str:
+def picture(day: Day, outages: Outages | None = None) -> str:
     """Three plots over the hours of the day as SVG: lateness, calls a minute, messages sent."""
     hours = (day.end - day.start).total_seconds() / 3600
-    width, height, left = 900, 130, 60
     told = Counter(int((at - day.start).total_seconds() // 900) for at, _ in day.told)
     calls = {
         n: max(day.calls[minute] for minute in range(n * 5, n * 5 + 5)) for n in {minute // 5 for minute in day.calls}
     }
     plots = (
-        ("minutes from slot to run, the median and the most in 15 minutes", _lateness_by_quarters(day)),
-        ("calls a minute, the most in 5 minutes", [(n / 12, float(count), 1.0) for n, count in sorted(calls.items())]),
-        ("messages sent in 15 minutes", [(n / 4, float(count), 1.0) for n, count in sorted(told.items())]),
+        Plot("minutes from slot to run, the median and the most in 15 minutes", _lateness_by_quarters(day)),
+        Plot("calls a minute, the most in 5 minutes", [(n / 12, float(c), 1.0) for n, c in sorted(calls.items())]),
+        Plot("messages sent in 15 minutes", [(n / 4, float(count), 1.0) for n, count in sorted(told.items())]),
     )
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{len(plots) * (height + 50)}" '
-             'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>']  # fmt: skip
-    for number, (title, points) in enumerate(plots):
-        top, most = 30 + number * (height + 50), max((y for _, y, _ in points), default=1) or 1
-        scale = (width - left - 20) / hours
-        parts.append(f'<text x="{left}" y="{top - 8}">{title} (most: {most:.0f})</text>')
-        parts.append(f'<rect x="{left}" y="{top}" width="{width - left - 20}" height="{height}" fill="#f4f4f4"/>')
-        parts.append('<g fill="#33658a">')
-        for x, y, strong in points:
-            at, tall = left + x * scale, y / most * height
-            opacity = "" if strong == 1.0 else f' fill-opacity="{strong}"'
-            parts.append(f'<rect x="{at:.1f}" y="{top + height - tall:.1f}" width="2" height="{tall:.1f}"{opacity}/>')
-        parts.append("</g>")
-        parts += [
-            f'<text x="{left + hour * scale:.0f}" y="{top + height + 14}">{hour}h</text>'
-            for hour in range(0, int(hours) + 1, max(1, int(hours) // 12))
-        ]
-    return "\n".join([*parts, "</svg>"]) + "\n"
+    return draw(plots, hours, (outages or Outages()).shades())
 
 
 def _lateness_by_quarters(day: Day) -> list[tuple[float, float, float]]:
@@ -413,8 +410,7 @@ def _lateness_by_quarters(day: Day) -> list[tuple[float, float, float]]:
 
 def main() -> None:
     """Live through a day, print what happened, draw it."""
-    from benchmarks.loading import fresh_database
-
+    from benchmarks.measuring import fresh_database, server_url
     from datasense_assets.catalog.migrate import migrate
     from datasense_assets.running.owners import catalog_engine
     from datasense_assets.settings import get_settings, set_environment
@@ -425,7 +421,7 @@ def main() -> None:
     parser.add_argument("--hours", type=float, default=24)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    with fresh_database("day") as url:
+    with fresh_database(server_url()) as url:
         set_environment({"DATASENSE_DATABASE_URL": url, "DATASENSE_ALLOW_PRIVATE_ADDRESSES": "true"})
         migrate(catalog_engine())
         day = simulate(catalog_engine(), get_settings(), orgs=given.orgs, sources=given.sources, hours=given.hours)

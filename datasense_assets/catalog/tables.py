@@ -331,6 +331,7 @@ alert_messages = Table(
     _text("last_error"),
     _time("sent_at"),
     _text("dropped_because"),
+    Column("taken_by", ARRAY(Text)),
 )
 
 check_results = Table(

@@ -55,7 +55,7 @@ def test_contacts(
     as_json: JsonFlag = False,
 ) -> int:
     """Send a test message to the contacts of an organisation, or to the operators (DATASENSE_OPERATOR_CONTACTS)."""
-    from datasense_assets.automation.alerts.delivery import ContactRefused, contact_urls, notify, operator_urls
+    from datasense_assets.automation.alerts.services import ContactRefused, contact_urls, notify, operator_urls
     from datasense_assets.catalog.credentials import SecretMissing, read_organization_secrets
 
     settings = get_settings()

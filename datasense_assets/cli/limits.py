@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What may run at once; a change holds within seconds, without a restart.", no_args_is_help=True)
 
 ScopeArgument = Annotated[
-    str, typer.Argument(metavar="SCOPE", help="total, lane, org, connector or host.", show_default=False)
+    str, typer.Argument(metavar="SCOPE", help="total, lane, org, connector, host or failing.", show_default=False)
 ]
 NameArgument = Annotated[
     str, typer.Argument(metavar="[NAME]", help="Which one; left out: each of them.", show_default=False)
@@ -51,7 +51,7 @@ def show_limits(as_json: JsonFlag = False) -> None:
             "name": name,
             "at_once": at_once,
             "set": (scope, name) in by_hand,
-            "default": defaults.of(scope, name),
+            "default": lim.default_of(defaults, scope, name),
         }
         for scope, name, at_once in lim.listed(held)
     ]
@@ -70,7 +70,10 @@ def set_limit(
     words: Annotated[list[str], typer.Argument(metavar="[NAME] NUMBER", help="0 holds everything of it back.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Set a limit: `limits set total 12`, `limits set connector kobo 6`, `limits set host 3` (for each host)."""
+    """Set a limit: `limits set total 12`, `limits set connector kobo 6`, `limits set host 3` (for each host).
+
+    `failing` is of all sources together that failed the last time, so that servers that hang leave places to others.
+    """
     from datasense_assets.catalog.state import RunLimit, set_run_limit
     from datasense_assets.running import limits as lim
 
@@ -95,8 +98,11 @@ def set_limit(
 def unset_limit(scope: ScopeArgument, name: NameArgument = "", as_json: JsonFlag = False) -> None:
     """Go back to what dagster.yaml says."""
     from datasense_assets.catalog.state import unset_run_limit
+    from datasense_assets.catalog.state.limits import NAMELESS
 
     known = _scope(scope)
+    if name and known in NAMELESS:
+        raise InputWrong(f"{known} has no name.", advice=f"Write datasense limits unset {known}.")
     with open_catalog() as catalog, instance_for_runs() as instance:
         with catalog.begin() as connection:
             ident = _written(known, name)
@@ -136,14 +142,20 @@ def _after(catalog: Engine, instance: dg.DagsterInstance) -> Limits:
 def _scope(text: str) -> LimitScope:
     from datasense_assets.catalog.state.limits import SCOPES
 
+    if text in ("source", "recipe"):
+        raise InputWrong(f"Of each {text} there is one run at a time, whatever is set.", advice="Leave it as it is.")
     if text not in SCOPES:
         raise InputWrong(f"There is no limit of {text!r}.", advice=f"Use one of {', '.join(SCOPES)}.")
     return text
 
 
 def _name_and_number(scope: LimitScope, words: list[str]) -> tuple[str, int]:
-    if len(words) > 2 or (scope == "total" and len(words) > 1):
-        raise InputWrong(f"{' '.join(words)!r} is too much.", advice="Write SCOPE [NAME] NUMBER; total has no name.")
+    from datasense_assets.catalog.state.limits import NAMELESS
+
+    if len(words) > 2 or (scope in NAMELESS and len(words) > 1):
+        raise InputWrong(
+            f"{' '.join(words)!r} is too much.", advice="Write SCOPE [NAME] NUMBER; total and failing have no name."
+        )
     if not words[-1].isdecimal() or int(words[-1]) > 10_000:
         raise InputWrong(f"{words[-1]!r} is no number of runs.", advice="Write a whole number from 0 to 10000.")
     return (words[0] if len(words) == 2 else ""), int(words[-1])
@@ -197,12 +209,14 @@ def _lanes() -> list[str]:
 def _named(scope: str, name: str) -> str:
     if scope == "total":
         return "All runs together"
+    if scope == "failing":
+        return "All that failed the last time"
     return f"{scope} {name}" if name else f"Each {scope}"
 
 
 def _line(row: dict[str, Any]) -> tuple[Any, ...]:
     by = "datasense limits" if row["set"] else "dagster.yaml"
-    shown = row["name"] or ("" if row["scope"] == "total" else "each")
+    shown = row["name"] or ("" if row["scope"] in ("total", "failing") else "each")
     return row["scope"], shown, row["at_once"], by, row["default"] if row["set"] else None
 
 

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from datasense_assets.catalog.state.limits import LimitScope
 
 TagLimit = Mapping[str, Any]
-TAG_OF: dict[str, str] = {"lane": t.LANE, "org": t.ORG, "connector": t.CONNECTOR, "host": t.HOST}
+TAG_OF: dict[str, str] = {
+    "lane": t.LANE,
+    "org": t.ORG,
+    "connector": t.CONNECTOR,
+    "host": t.HOST,
+    "failing": t.FAILING,
+}
+# Hold always: of one source, and of one recipe, there is one run.
+_FIXED = {t.SOURCE_KEY: "source", t.RECIPE_KEY: "recipe"}
 POOL_PREFIX = "connector_"
 
 
@@ -34,7 +42,7 @@ class Limits:
         """The limit of exactly that scope and name ('': of each); None where there is none."""
         if scope == "total":
             return self.total
-        found = (each["limit"] for each in self.tags if _about(each) == (TAG_OF[scope], name))
+        found = (each["limit"] for each in self.tags if _about(each) == _tag(scope, name))
         return next(found, None)
 
     def binding(self, scope: LimitScope, name: str) -> int | None:
@@ -59,9 +67,9 @@ def with_set(defaults: Limits, set_limits: Iterable[RunLimit]) -> Limits:
         if limit.scope == "total":
             total = limit.at_once
             continue
-        key = TAG_OF[limit.scope]
-        value: Any = limit.name or {"applyLimitPerUniqueValue": True}
-        tags[(key, limit.name)] = {"key": key, "value": value, "limit": limit.at_once}
+        key, named = _tag(limit.scope, limit.name)
+        value: Any = named or {"applyLimitPerUniqueValue": True}
+        tags[(key, named)] = {"key": key, "value": value, "limit": limit.at_once}
     return Limits(total, tuple(tags.values()))
 
 
@@ -76,17 +84,26 @@ def within_slots(limits: Limits, slots: Mapping[str, int]) -> Limits:
     return Limits(limits.total, tuple(tags.values()))
 
 
-def listed(limits: Limits) -> list[tuple[LimitScope, str, int]]:
-    """The limits that can be set, as (scope, name, limit), in the order of the scopes."""
-    from datasense_assets.catalog.state.limits import SCOPES
+def listed(limits: Limits) -> list[tuple[str, str, int]]:
+    """Every limit, as (scope, name, limit), in the order of the scopes; at the end what cannot be set."""
+    from datasense_assets.catalog.state.limits import NAMELESS, SCOPES
 
-    scopes = {tag: scope for scope, tag in TAG_OF.items()}
-    found: list[tuple[Any, str, int]] = [("total", "", limits.total)]
+    scopes = {tag: scope for scope, tag in TAG_OF.items()} | _FIXED
+    order = [*SCOPES, *_FIXED.values()]
+    found: list[tuple[str, str, int]] = [("total", "", limits.total)]
     for each in limits.tags:
         tag, name = _about(each)
-        if tag in scopes:
-            found.append((scopes[tag], name, int(each["limit"])))
-    return sorted(found, key=lambda row: (SCOPES.index(row[0]), row[1]))
+        scope = scopes.get(tag)
+        if scope is None:
+            found.append((tag, name, int(each["limit"])))
+        else:
+            found.append((scope, "" if scope in NAMELESS else name, int(each["limit"])))
+    return sorted(found, key=lambda row: (order.index(row[0]) if row[0] in order else len(order), row))
+
+
+def default_of(defaults: Limits, scope: str, name: str) -> int | None:
+    """What dagster.yaml says of a limit as `listed` names it."""
+    return next((limit for each, of, limit in listed(defaults) if (each, of) == (scope, name)), None)
 
 
 def kept_for_people(limits: Limits) -> int | None:
@@ -124,6 +141,11 @@ def reconcile_pools(
             if not dry_run:
                 storage.set_concurrency_slots(pool, wanted)
     return changed
+
+
+def _tag(scope: str, name: str) -> tuple[str, str]:
+    """The tag of a scope, and its value that a name stands for, as `_about` has them."""
+    return TAG_OF[scope], "true" if scope == "failing" else name
 
 
 def _about(limit: TagLimit) -> tuple[str, str]:

@@ -17,10 +17,11 @@ import dagster as dg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DataError, IntegrityError
 
-from datasense_assets.automation.alerts.delivery import Delivered, deliver, wait_after
+from datasense_assets.automation.alerts.delivery import LONGEST_SECONDS, Delivered, deliver, wait_after
 from datasense_assets.automation.alerts.planning import Planned, plan
 from datasense_assets.automation.alerts.sensor import build_alerts_sensor
 from datasense_assets.automation.alerts.timing import send_after
@@ -239,6 +240,58 @@ def test_a_hook_that_is_down_is_tried_again_and_nothing_is_lost(world: World, ho
     assert hook.titles == ["clean-water/forms is failing"]
     with world.catalog.connect() as connection:
         assert [alert.kind for alert in open_alerts(connection)] == ["failing"]
+
+
+def test_of_several_contacts_each_is_told_once_whatever_becomes_of_the_others(
+    world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Hook()
+    try:
+        monkeypatch.setenv("OTHER_ALERTS", other.url)
+        world.run(
+            "UPDATE datasense.organizations SET contacts = "
+            """'[{"env": "NOT_SET"}, {"env": "TEST_ALERTS"}, {"env": "OTHER_ALERTS"}]'"""
+        )
+        other.broken = True
+        world.fails("forms", REFUSED)
+        world.look()
+        for attempt in range(3):
+            assert world.send().failed == 1
+            world.now += wait_after(attempt)
+        assert hook.titles == ["clean-water/forms is failing"]
+        with world.catalog.connect() as connection:
+            (said,) = connection.execute(text("SELECT last_error FROM datasense.alert_messages WHERE attempts > 0"))
+        assert "NOT_SET" in said[0]
+        assert said[0].endswith("Contact 3 (JSON) did not take the message.")
+
+        monkeypatch.setenv("NOT_SET", other.url)
+        other.broken = False
+        assert world.send().sent == 1
+        assert other.titles == ["clean-water/forms is failing"] * 2
+        assert len(hook.got) == 1
+
+        # who was told that it broke hears that it works, though others have heard of neither
+        other.broken = True
+        world.fails("census", REFUSED)
+        world.look()
+        world.send()
+        world.fails("census", None)
+        world.look()
+        world.send()
+        assert hook.titles[1:] == ["clean-water/census is failing", "clean-water/census works again"]
+    finally:
+        other.server.shutdown()
+        other.server.server_close()
+
+
+def test_a_look_ends_in_time_and_leaves_what_it_did_not_come_to_for_the_next(world: World, hook: Hook) -> None:
+    world.settings = world.settings.model_copy(update={"operator_contacts": SecretStr(hook.url)})
+    world.fails("forms", REFUSED)
+    world.look()
+    silence = iter((0.0, 0.0, LONGEST_SECONDS + 1))
+    assert deliver(world.catalog, world.settings, world.now, seconds=lambda: next(silence)) == Delivered(sent=1)
+    assert world.send() == Delivered(sent=1)
+    assert len(hook.got) == 2
 
 
 def test_a_sender_that_dies_leaves_its_messages_to_the_next(world: World, hook: Hook) -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from datasense_assets.cli.here import instance_for_runs
 from datasense_assets_tests.cli.conftest import CommandLine
+from datasense_assets_tests.platform.running import until
 from examples.kobo_stand_in import serve
 from examples.make_submissions import demo_accounts
 
@@ -40,6 +43,21 @@ def test_a_local_sync_loads_here_and_now(towns: CommandLine) -> None:
     listed = towns("list", "runs", "--org", towns.org, "--json").document["runs"]
     assert [entry["status"] for entry in listed] == ["success", "success"]
     assert {entry["lane"] for entry in listed} == {"interactive"}
+
+
+def test_what_bypasses_the_queue_waits_for_a_place_in_its_connectors_pool(towns: CommandLine) -> None:
+    towns("limits", "set", "connector", "csv", "1")
+    with instance_for_runs() as instance, ThreadPoolExecutor(1) as beside:
+        pool = instance.event_log_storage
+        assert pool.claim_concurrency_slot("connector_csv", "another-run", "its-step").is_claimed
+        sync = beside.submit(towns, "sync", towns.org, "--local")
+        try:
+            until("it waits", lambda: len(pool.get_concurrency_info("connector_csv").pending_steps) == 2)
+            assert towns.rows("SELECT to_regnamespace(%s) IS NULL", schema(towns)) == [(True,)]
+        finally:
+            pool.free_concurrency_slots_for_run("another-run")
+        assert sync.result(timeout=120).code == 0
+    assert towns.rows(f"SELECT count(*) FROM {schema(towns)}.places__towns") == [(3,)]
 
 
 def test_a_local_sync_finds_the_tables_first(datasense: CommandLine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ def failed_before(queue: Queue) -> None:
 
 
 def test_eighty_sources_are_on_time_beside_forty_that_hang_forty_that_fail_and_forty_that_are_throttled(
-    queue: Queue,
+    queue: Queue, capsys: pytest.CaptureFixture[str]
 ) -> None:
     queue.clear()
     queue.set_limits({("total", ""): 24, ("lane", "scheduled"): 16, ("connector", "kobo"): 50})
@@ -60,6 +61,16 @@ def test_eighty_sources_are_on_time_beside_forty_that_hang_forty_that_fail_and_f
     asked = [run.tags["dagster/run_key"] for run in queue.runs(("SUCCESS", "FAILURE", *GOING, *WAITING))
              if run.tags["datasense/source"].startswith(("fine", "throttled"))]  # fmt: skip
     assert len(asked) == 3 * ORGS, "none is asked for twice"
+
+    # how many of them may run is a limit like the others
+    queue.limits("set", "failing", "4")
+    until("as many hold places as may", lambda: len(queue.runs(GOING, **{"datasense/failing": "true"})) == 4)
+    capsys.readouterr()
+    queue.limits("list", "--json")
+    listed = json.loads(capsys.readouterr().out)["limits"]
+    assert {"scope": "failing", "name": "", "at_once": 4, "set": True, "default": 2} in listed
+    assert {"scope": "source", "name": "", "at_once": 1, "set": False, "default": 1} in listed
+    hanging = queue.runs(GOING)
 
     # those that failed have their turn as soon as those that hang give up
     held = {run.run_id for run in hanging}

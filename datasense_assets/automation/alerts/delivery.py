@@ -1,31 +1,30 @@
-"""Sending alerts through Apprise: claimed, sent, and only then marked; what fails is tried again, ever more rarely.
+"""Sending alerts: claimed, sent, and only then marked; what fails is tried again, ever more rarely.
 
-A sender that dies between sending and marking sends twice: rather twice than never. A contact's URL is a secret and,
-being a tenant's, is kept from the platform's own network and files.
+Of several contacts each gets a message once: what one of them does not take is tried again with that one alone. A
+sender that dies between sending and marking sends twice: rather twice than never.
 """
 
 from __future__ import annotations
 
-import ipaddress
-import logging
-import socket
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
+from time import monotonic
+from typing import TYPE_CHECKING
 
 from datasense_assets.automation.alerts.planning import contact_failed, contact_works
-from datasense_assets.catalog.credentials import SecretMissing, SecretReference, resolve
+from datasense_assets.automation.alerts.services import Contact, ContactRefused, not_taken, operator_urls
+from datasense_assets.catalog.credentials import SecretMissing, resolve
 from datasense_assets.catalog.state.alerts import (
     Waiting,
     claim_messages,
     mark_dropped,
     mark_failed,
     mark_sent,
+    put_back,
 )
-from datasense_assets.connectors.network import may_connect
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -34,17 +33,12 @@ if TYPE_CHECKING:
     from datasense_assets.settings import Settings
 
 MOST_AT_ONCE = 50
+# A look at what is wrong ends before whoever asked for it gives up, also where a mail server keeps silent.
+LONGEST_SECONDS = 45.0
 _TELL_AFTER = 4
 _CLAIM = timedelta(minutes=5)
 _FIRST_WAIT = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(hours=6)
-# Options of some services that name a file of this machine, or another server.
-_LOCAL_OPTIONS = frozenset({"template", "keyfile", "pgpkey", "pgp_key", "file", "path", "config", "cert", "subfile"})
-_LOCAL_SERVICES = frozenset({"syslog", "dbus", "kde", "qt", "glib", "gnome", "macosx", "windows", "file"})
-
-
-class ContactRefused(Exception):
-    """A contact that cannot be used; the message shows nothing of its URL but the service."""
 
 
 @dataclass(frozen=True)
@@ -60,32 +54,63 @@ class Delivered:
         return f"{self.sent} sent, {self.failed} to be tried again"
 
 
-def deliver(catalog: Engine, settings: Settings, now: datetime, *, limit: int = MOST_AT_ONCE) -> Delivered:
-    """Send what may be sent now; messages for the same people go out as one, the oldest first."""
+@dataclass
+class _Sent:
+    """What came of messages to the same people: by message the marks of contacts that took it; who did not."""
+
+    contacts: int = 0
+    taken: dict[int, list[str]] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def problem(self) -> str | None:
+        """In a sentence or several; None where everybody has taken everything."""
+        said = [*self.problems, *filter(None, [not_taken(self.refused)])]
+        return " ".join(said) or None
+
+
+def deliver(
+    catalog: Engine,
+    settings: Settings,
+    now: datetime,
+    *,
+    limit: int = MOST_AT_ONCE,
+    seconds: Callable[[], float] = monotonic,
+) -> Delivered:
+    """Send what may be sent now; messages for the same people go out as one, the oldest first.
+
+    After `LONGEST_SECONDS` of the clock `seconds` the rest is left to the next look.
+    """
     with catalog.begin() as connection:
         waiting = claim_messages(connection, now, now + _CLAIM, limit)
     sent = failed = nobody = 0
+    began = seconds()
     by_people = sorted(waiting, key=lambda each: (each.audience, each.org_id or 0, each.id))
     for _, group in groupby(by_people, key=lambda each: (each.audience, each.org_id if _is_org(each) else 0)):
         messages = list(group)
         ids = [each.id for each in messages]
-        problem = _send(messages, settings)
+        if seconds() - began > LONGEST_SECONDS:
+            with catalog.begin() as connection:
+                put_back(connection, ids, now)
+            continue
+        done = _send(messages, settings)
         with catalog.begin() as connection:
             org = messages[0]
-            if problem is None:
+            if not done.contacts:
+                mark_dropped(connection, ids, "there is no contact")
+                nobody += len(ids)
+            elif done.problem is None:
                 mark_sent(connection, ids, datetime.now(UTC))
                 sent += len(ids)
                 if _is_org(org) and org.org_slug is not None:
                     contact_works(connection, org.org_slug, now)
-            elif isinstance(problem, _Nobody):
-                mark_dropped(connection, ids, "there is no contact")
-                nobody += len(ids)
             else:
                 attempts = max(each.attempts for each in messages)
-                mark_failed(connection, ids, str(problem), now + wait_after(attempts))
+                mark_failed(connection, ids, done.problem, now + wait_after(attempts), done.taken)
                 failed += len(ids)
                 if _is_org(org) and org.org_id is not None and org.org_slug is not None and attempts >= _TELL_AFTER:
-                    contact_failed(connection, org.org_id, org.org_slug, str(problem), now)
+                    contact_failed(connection, org.org_id, org.org_slug, done.problem, now)
     return Delivered(sent, failed, nobody)
 
 
@@ -94,24 +119,50 @@ def wait_after(attempts: int) -> timedelta:
     return min(_FIRST_WAIT * (1 << min(attempts, 12)), _LONGEST_WAIT)
 
 
-class _Nobody(Exception):
-    pass
-
-
 def _is_org(message: Waiting) -> bool:
     return message.audience == "organization"
 
 
-def _send(messages: Sequence[Waiting], settings: Settings) -> Exception | None:
-    """Send one message, or several as a digest; None when every contact has taken it."""
-    try:
-        if _is_org(messages[0]):
-            urls = contact_urls(messages[0].contacts, settings)
-            return notify(urls, *digest(messages), allow_private=settings.allow_private_addresses)
-        urls = operator_urls(settings)
-        return notify(urls, *digest(messages), trusted=True)
-    except (SecretMissing, ContactRefused, _Nobody) as error:
-        return error
+def _send(messages: Sequence[Waiting], settings: Settings) -> _Sent:
+    """Send to each contact what it has not taken yet: one message, or several as a digest."""
+    done = _Sent()
+    trusted = not _is_org(messages[0])
+    for position, url in _urls(messages[0], settings):
+        done.contacts += 1
+        if isinstance(url, SecretMissing):
+            done.problems.append(str(url))
+            continue
+        owed = [each for each in messages if _mark(each, url) not in each.taken_by]
+        if not owed:
+            continue
+        try:
+            contact = Contact(url, position, trusted=trusted, allow_private=settings.allow_private_addresses)
+        except ContactRefused as error:
+            done.problems.append(str(error))
+            continue
+        if contact.take(*digest(owed)):
+            for each in owed:
+                done.taken.setdefault(each.id, []).append(_mark(each, url))
+        else:
+            done.refused.append(contact.name)
+    return done
+
+
+def _urls(message: Waiting, settings: Settings) -> Iterator[tuple[int, SecretStr | SecretMissing]]:
+    """The contacts of a message, counted from 1; one that cannot be had keeps no other from being told."""
+    if not _is_org(message):
+        yield from enumerate(operator_urls(settings), start=1)
+        return
+    for position, reference in enumerate(message.contacts, start=1):
+        try:
+            yield position, resolve(reference, settings)
+        except SecretMissing as error:
+            yield position, error
+
+
+def _mark(message: Waiting, url: SecretStr) -> str:
+    """Of a contact that took a message: nothing of its URL can be read from it, nor that two messages share one."""
+    return hashlib.sha256(f"{message.id}:{url.get_secret_value()}".encode()).hexdigest()[:32]
 
 
 def digest(messages: Sequence[Waiting]) -> tuple[str, str]:
@@ -121,85 +172,3 @@ def digest(messages: Sequence[Waiting]) -> tuple[str, str]:
     name = messages[0].org_name if _is_org(messages[0]) else "DataSense"
     parts = [f"{each.title} ({each.created_at:%Y-%m-%d %H:%M} UTC)\n{each.body}" for each in messages]
     return f"{name}: {len(messages)} messages", "\n\n---\n\n".join(parts)
-
-
-def contact_urls(contacts: Iterable[SecretReference], settings: Settings) -> list[SecretStr]:
-    """The Apprise URLs of an organisation's contacts.
-
-    Raises:
-        SecretMissing: one of them cannot be had.
-    """
-    return [resolve(reference, settings) for reference in contacts]
-
-
-def operator_urls(settings: Settings) -> list[SecretStr]:
-    """The Apprise URLs of the platform's operators: DATASENSE_OPERATOR_CONTACTS, parted by white space."""
-    from pydantic import SecretStr
-
-    given = settings.operator_contacts
-    return [SecretStr(url) for url in given.get_secret_value().split()] if given is not None else []
-
-
-def notify(
-    urls: Sequence[SecretStr], title: str, body: str, *, trusted: bool = False, allow_private: bool = False
-) -> Exception | None:
-    """Send one message to every URL; None when all have taken it, else what failed, naming services and no URL.
-
-    Raises:
-        ContactRefused: a URL is none, or leads where a tenant's may not.
-    """
-    if not urls:
-        return _Nobody()
-    import apprise
-
-    # it logs what it sends to, a secret included
-    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
-    asset = apprise.AppriseAsset(app_id="DataSense", app_url="", async_mode=False, secure_logging=True)
-    services = []
-    for position, url in enumerate(urls, start=1):
-        service = apprise.Apprise.instantiate(url.get_secret_value(), asset=asset, suppress_exceptions=True)
-        if service is None:
-            raise ContactRefused(f"Contact {position} is no address that Apprise knows.")
-        if not trusted:
-            _keep_out(service, url, position, allow_private=allow_private)
-        services.append((position, service))
-    refused = [f"{position} ({_named(service)})" for position, service in services if not _took(service, title, body)]
-    return RuntimeError(f"Contact {', '.join(refused)} did not take the message.") if refused else None
-
-
-def _took(service: Any, title: str, body: str) -> bool:
-    try:
-        return bool(service.notify(title=title, body=body, body_format="text"))
-    except Exception:  # noqa: BLE001 - some services raise what they do not know; it may hold the URL
-        return False
-
-
-def _named(service: Any) -> str:
-    return str(service.service_name)
-
-
-def _keep_out(service: Any, url: SecretStr, position: int, *, allow_private: bool) -> None:
-    """Refuse a tenant's address that leads into the platform's own network, machine or files."""
-    parts = urlsplit(url.get_secret_value())
-    if parts.scheme.lower() in _LOCAL_SERVICES:
-        raise ContactRefused(f"Contact {position} is a service of this machine, not a person's.")
-    if local := sorted(_LOCAL_OPTIONS & {name.lower().lstrip("+-:") for name in parse_qs(parts.query)}):
-        raise ContactRefused(f"Contact {position} names a file of this machine ({', '.join(local)}).")
-    for host in _hosts(service, parts.query):
-        try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            continue
-        for item in found:
-            address = ipaddress.ip_address(str(item[4][0]).partition("%")[0])
-            if not may_connect(address, allow_private=allow_private):
-                raise ContactRefused(f"Contact {position} is in a private network, where alerts may not be sent to.")
-
-
-def _hosts(service: Any, query: str) -> set[str]:
-    """Whatever a service may connect to by the URL's own words."""
-    named = {getattr(service, name, None) for name in ("host", "smtp_host", "hostname", "api_url", "url")}
-    options: Mapping[str, list[str]] = parse_qs(query)
-    named |= {value for values in options.values() for value in values if "." in value or ":" in value}
-    texts = {value for value in named if isinstance(value, str) and value}
-    return {urlsplit(value).hostname or "" if "://" in value else value for value in texts} - {""}

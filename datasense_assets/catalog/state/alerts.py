@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -59,7 +59,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A message that may be sent now, with the contacts of its organisation (none for operators)."""
+    """A message that may be sent now, with the contacts of its organisation (none for operators).
+
+    `taken_by`: marks of contacts that have taken it before.
+    """
 
     id: int
     org_id: int | None
@@ -70,6 +73,7 @@ class Waiting:
     body: str
     created_at: datetime
     attempts: int
+    taken_by: tuple[str, ...]
     contacts: tuple[SecretReference, ...]
 
 
@@ -101,7 +105,7 @@ WITH due AS (
     ORDER BY send_after, id LIMIT :limit FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE datasense.alert_messages m SET send_after = :until FROM due WHERE m.id = due.id
-    RETURNING m.id, m.org_id, m.audience, m.title, m.body, m.created_at, m.attempts
+    RETURNING m.id, m.org_id, m.audience, m.title, m.body, m.created_at, m.attempts, m.taken_by
 )
 SELECT c.*, o.slug AS org_slug, o.name AS org_name, coalesce(o.contacts, '[]') AS contacts
 FROM claimed c LEFT JOIN datasense.organizations o ON o.id = c.org_id
@@ -172,7 +176,8 @@ def drop_waiting(connection: Connection, alert_id: int, because: str) -> bool:
         text(
             "WITH dropped AS (UPDATE datasense.alert_messages SET dropped_because = :because "
             "WHERE alert_id = :id AND sent_at IS NULL AND dropped_because IS NULL RETURNING id) "
-            "SELECT count(*) FILTER (WHERE sent_at IS NOT NULL) AS told, (SELECT count(*) FROM dropped) AS dropped "
+            "SELECT count(*) FILTER (WHERE sent_at IS NOT NULL OR taken_by <> '{}') AS told, "
+            "(SELECT count(*) FROM dropped) AS dropped "
             "FROM datasense.alert_messages WHERE alert_id = :id"
         ),
         {"id": alert_id, "because": because},
@@ -231,7 +236,13 @@ def claim_messages(connection: Connection, now: datetime, until: datetime, limit
     """Messages that may be sent now; until `until` they are ours, and after it anybody's, should we have died."""
     rows = connection.execute(text(_CLAIM), {"now": now, "until": until, "limit": limit}).mappings()
     return [
-        Waiting(**{**row, "contacts": tuple(SecretReference.model_validate(each) for each in row["contacts"])})
+        Waiting(
+            **{
+                **row,
+                "taken_by": tuple(row["taken_by"]),
+                "contacts": tuple(SecretReference.model_validate(each) for each in row["contacts"]),
+            }
+        )
         for row in rows
     ]
 
@@ -255,14 +266,28 @@ def mark_dropped(connection: Connection, message_ids: Sequence[int], because: st
     )
 
 
-def mark_failed(connection: Connection, message_ids: Sequence[int], error: str, again_at: datetime) -> None:
-    """Sending failed and is tried again."""
+def mark_failed(
+    connection: Connection,
+    message_ids: Sequence[int],
+    error: str,
+    again_at: datetime,
+    taken: Mapping[int, Sequence[str]],
+) -> None:
+    """Sending failed and is tried again, but for contacts that have taken it: their marks, by message."""
     connection.execute(
         text(
-            "UPDATE datasense.alert_messages SET attempts = attempts + 1, last_error = :error, send_after = :again "
-            "WHERE id = ANY(:ids)"
+            "UPDATE datasense.alert_messages SET attempts = attempts + 1, last_error = :error, send_after = :again, "
+            "taken_by = taken_by || CAST(:taken AS text[]) WHERE id = :id"
         ),
-        {"ids": list(message_ids), "error": error, "again": again_at},
+        [{"id": each, "error": error, "again": again_at, "taken": list(taken.get(each, ()))} for each in message_ids],
+    )
+
+
+def put_back(connection: Connection, message_ids: Sequence[int], now: datetime) -> None:
+    """Messages that were claimed and not tried may be sent by anybody again."""
+    connection.execute(
+        text("UPDATE datasense.alert_messages SET send_after = :now WHERE id = ANY(:ids)"),
+        {"ids": list(message_ids), "now": now},
     )
 
 

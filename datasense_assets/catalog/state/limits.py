@@ -11,13 +11,18 @@ from sqlalchemy.dialects.postgresql import insert
 
 from datasense_assets.catalog.tables import run_limits, source_quotas
 
-LimitScope = Literal["total", "lane", "org", "connector", "host"]
+LimitScope = Literal["total", "lane", "org", "connector", "host", "failing"]
 SCOPES: tuple[LimitScope, ...] = get_args(LimitScope)
+# Those of which there is one, so that it has no name.
+NAMELESS: frozenset[LimitScope] = frozenset({"total", "failing"})
 
 
 @dataclass(frozen=True)
 class RunLimit:
-    """At most `at_once` runs of one lane, organisation (its identifier), connector or host; name '': of each."""
+    """At most `at_once` runs of one lane, organisation (its identifier), connector or host; name '': of each.
+
+    `failing`: of all sources together that failed the last time.
+    """
 
     scope: LimitScope
     name: str
