@@ -116,6 +116,8 @@ def is_placeholder(entry: SourceEntry) -> bool:
 
 def build_due_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefinition:
     """The sensor over the sources of `index`."""
+    # due in the catalog, and not to be served before the graph is built anew
+    unknown: set[int] = set()
 
     @cache
     def hosts() -> dict[int, str]:
@@ -130,7 +132,7 @@ def build_due_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefiniti
     )
     def due_sources(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         with catalog_engine().begin() as connection:
-            tick = _Tick(context.instance, connection, index, settings, now(), hosts)
+            tick = _Tick(context.instance, connection, index, settings, now(), hosts, unknown)
             tick.replan()
             requests = list(tick.due())
         said = tick.words(len(requests))
@@ -152,8 +154,9 @@ class _Tick:
         settings: Settings,
         now: datetime,
         hosts: Callable[[], Mapping[int, str]],
+        unknown: set[int],
     ) -> None:
-        self.hosts = hosts
+        self.hosts, self.unknown = hosts, unknown
         self.instance, self.connection, self.index, self.now = instance, connection, index, now
         self.shard = settings.shard
         self.jitter_limit = timedelta(minutes=settings.jitter_minutes)
@@ -173,18 +176,18 @@ class _Tick:
 
     def due(self) -> Iterator[dg.RunRequest]:
         """A run for each source that is due and has room; a slot whose run is seen gives way to the next one."""
-        from datasense_assets.catalog.state import count_due, leave_slot, mark_slot_asked
+        from datasense_assets.catalog.state import count_due, count_due_of, leave_slot, mark_slot_asked
 
         self.counts = count_due(self.connection, self.now, self.shard)
         if not self.counts.get("waits"):
             return
         runs = in_progress_runs(self.instance)
         busy, room = busy_sources(runs), Room.beside(runs)
-        for row in self._rows(room):
-            entry = self.index.sources.get(row.source_id)
-            if entry is None or (is_placeholder(entry) and row.tables):
-                self.not_in_graph += 1
-                continue
+        rows = self._rows(room)
+        if self.unknown:
+            self.not_in_graph = count_due_of(self.connection, self.now, self.unknown)
+        for row in rows:
+            entry = self.index.sources[row.source_id]
             slot = row.next_due_at
             key = slot_key(row.source_id, slot)
             # Still busy with the slot before: what passes meanwhile coalesces into the next one.
@@ -212,15 +215,27 @@ class _Tick:
 
         full_hosts = room.full_hosts()
         held_back = [number for number, host in self.hosts().items() if host in full_hosts] if full_hosts else []
-        return due_sources(
-            self.connection,
-            self.now,
-            4 * MAX_REQUESTS,
-            self.shard,
-            full_orgs=room.full_orgs(),
-            held_back=held_back,
-            no_failing=room.is_full_of_failing,
-        )
+        while True:
+            rows = due_sources(
+                self.connection,
+                self.now,
+                4 * MAX_REQUESTS,
+                self.shard,
+                full_orgs=room.full_orgs(),
+                held_back=held_back,
+                no_failing=room.is_full_of_failing,
+                unknown=self.unknown,
+            )
+            # many of them, such as all sources of a connector that is gone, would stand before everybody else
+            new = {row.source_id for row in rows if not self._is_in_graph(row)}
+            if not new:
+                return rows
+            self.unknown |= new
+
+    def _is_in_graph(self, row: DueSource) -> bool:
+        """Whether the graph holds the source, and its tables where some are known."""
+        entry = self.index.sources.get(row.source_id)
+        return entry is not None and not (is_placeholder(entry) and row.tables)
 
     def _has_run(self, run_key: str) -> bool:
         found = self.instance.get_run_ids(filters=dg.RunsFilter(tags={RUN_KEY: run_key}), limit=1)

@@ -7,12 +7,13 @@ read the run's progress by the request's tag.
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from datasense_assets.automation.due import is_placeholder, live_tags, run_request
+from datasense_assets.catalog.times import now
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex, RecipeEntry, SourceEntry
 from datasense_assets.running.owners import catalog_engine
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from datasense_assets.catalog.state import AskedRun
 
 MAX_REQUESTS = 50
+# What the graph does not hold by then will not be in it: its row cannot be used.
+GRAPH_PATIENCE = timedelta(minutes=10)
+_NOT_IN_GRAPH = "it cannot be used as it stands in the catalog; `datasense status` and its asset say what is wrong"
 
 
 def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefinition:
@@ -43,7 +47,10 @@ def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDef
 
         requests: list[dg.RunRequest] = []
         with catalog_engine().begin() as connection:
-            for row in open_requests(connection, MAX_REQUESTS, settings.shard):
+            # more than are served: some of them wait for others
+            for row in open_requests(connection, 4 * MAX_REQUESTS, settings.shard):
+                if len(requests) >= MAX_REQUESTS:
+                    break
                 run_id = _run_of(context.instance, row.id)
                 if run_id is not None:
                     settle_request(connection, row.id, run_id=run_id)
@@ -56,6 +63,8 @@ def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDef
                     requests.append(made)
                 elif made is not None:
                     settle_request(connection, row.id, error=made)
+                elif now() - row.requested_at > GRAPH_PATIENCE:
+                    settle_request(connection, row.id, error=_NOT_IN_GRAPH)
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else "nobody asked for a run")
 
     return asked_runs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -131,6 +132,28 @@ def test_what_is_not_asked_for_is_counted_by_why_not(catalog: Any) -> None:
     with catalog.begin() as connection:
         connection.execute(text("UPDATE datasense.quota_state SET blocked_until = now()"))
     assert tick(catalog, dg.DagsterInstance.ephemeral())[0] == ["quiet.s_2"]
+
+
+def test_sources_that_the_graph_does_not_hold_stand_before_nobody(catalog: Any) -> None:
+    # such as those of a connector that is no longer installed: many, and of organisations that are served first
+    gone = [source for number in range(3) for source in add(catalog, f"gone-{number}", 100, tier="premium", late=5)]
+    add(catalog, "here", 1)
+    with catalog.connect() as connection:
+        whole = read_snapshot(connection)
+    known = GraphIndex.of(whole, "content")
+    index = replace(known, sources={n: entry for n, entry in known.sources.items() if n not in gone})
+    sensor = build_due_sensor(index, get_settings())
+    instance = dg.DagsterInstance.ephemeral()
+    for _ in range(2):
+        with catalog.begin() as connection:
+            connection.execute(text("UPDATE datasense.source_status SET last_slot = NULL, last_requested_at = NULL"))
+        result = sensor(dg.build_sensor_context(instance=instance))
+        assert isinstance(result, dg.SensorResult)
+        assert [run.tags["datasense/org"] for run in result.run_requests or ()] == ["here"]
+    with catalog.begin() as connection:
+        connection.execute(text("DELETE FROM datasense.organizations WHERE slug = 'here'"))
+    said = sensor(dg.build_sensor_context(instance=instance)).skip_reason
+    assert "300 not in the graph yet" in str(said)
 
 
 def test_of_two_daemons_at_once_one_gets_the_slot(catalog: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 import pytest
 from sqlalchemy import text
 
-from datasense_assets.automation.requests import build_requests_sensor
+from datasense_assets.automation.requests import MAX_REQUESTS, build_requests_sensor
 from datasense_assets.catalog.snapshot import read_snapshot
 from datasense_assets.catalog.state import add_request, open_requests, parts_of, read_request
 from datasense_assets.cli.asking import wait_for
@@ -18,10 +19,11 @@ from datasense_assets.settings import get_settings
 from datasense_assets_tests.automation.test_due_order import add, catalog  # noqa: F401 - a fixture
 
 
-def tick(catalog: Any, instance: dg.DagsterInstance) -> list[dg.RunRequest]:  # noqa: F811
-    """What a daemon that has just been started asks for."""
+def tick(catalog: Any, instance: dg.DagsterInstance, *, without: int = 0) -> list[dg.RunRequest]:  # noqa: F811
+    """What a daemon that has just been started asks for; `without`: a source that its graph does not hold."""
     with catalog.connect() as connection:
         index = GraphIndex.of(read_snapshot(connection), "content")
+    index = replace(index, sources={n: entry for n, entry in index.sources.items() if n != without})
     result = build_requests_sensor(index, get_settings())(dg.build_sensor_context(instance=instance))
     assert isinstance(result, dg.SensorResult)
     return list(result.run_requests or ())
@@ -100,3 +102,26 @@ def test_a_range_that_one_run_can_finish_stays_one(catalog: Any, source: int) ->
     assert spans([asked]) == [("2026-01-01", "2026-01-31")]
     with catalog.connect() as connection:
         assert parts_of(connection, request) == []
+
+
+def test_requests_that_cannot_be_served_stand_before_nobody_and_end(catalog: Any, source: int) -> None:  # noqa: F811
+    (other,) = add(catalog, "two", 1)
+    with catalog.begin() as connection:
+        orgs = dict(connection.execute(text("SELECT slug, id FROM datasense.organizations")).all())
+        stuck = [add_request(connection, org_id=orgs["one"], source_id=source) for _ in range(5 * MAX_REQUESTS)]
+        add_request(connection, org_id=orgs["two"], source_id=other, partitions=("2026-01-01", "2026-01-02"))
+        add_request(connection, org_id=orgs["two"], source_id=other)
+    instance = dg.DagsterInstance.ephemeral()
+    asked = tick(catalog, instance, without=source)
+    assert [run.tags["datasense/org"] for run in asked] == ["two", "two"]
+    for run in asked:
+        serve(instance, run)
+    with catalog.begin() as connection:
+        connection.execute(text("UPDATE datasense.sync_requests SET requested_at = now() - interval '11 minutes'"))
+    for _ in range(2):
+        assert tick(catalog, instance, without=source) == []
+    with catalog.connect() as connection:
+        assert open_requests(connection, 10) == []
+        result = read_request(connection, stuck[0])
+    assert result is not None
+    assert "cannot be used" in str(result.error)

@@ -53,7 +53,7 @@ def test_what_bypasses_the_queue_waits_for_a_place_in_its_connectors_pool(towns:
         sync = beside.submit(towns, "sync", towns.org, "--local")
         try:
             until("it waits", lambda: len(pool.get_concurrency_info("connector_csv").pending_steps) == 2)
-            assert towns.rows("SELECT to_regnamespace(%s) IS NULL", schema(towns)) == [(True,)]
+            assert towns.rows("SELECT to_regclass(%s) IS NULL", f"{schema(towns)}.places__towns") == [(True,)]
         finally:
             pool.free_concurrency_slots_for_run("another-run")
         assert sync.result(timeout=120).code == 0

@@ -81,6 +81,11 @@ WHERE st.next_due_at <= :now AND {SHARD_CONDITION}
 GROUP BY 1
 """  # noqa: S608 - the conditions are constants of ours
 
+_COUNT_OF = f"""
+SELECT count(*) FROM datasense.source_status st JOIN datasense.sources s ON s.id = st.source_id
+WHERE st.source_id = ANY (CAST(:ids AS bigint[])) AND st.next_due_at <= :now AND {_REASON} = 'waits'
+"""  # noqa: S608 - the condition is a constant of ours
+
 # `turn`: the how-manieth of its organisation. By it an organisation with 300 due sources stands before nobody's first.
 _DUE = f"""
 SELECT s.id AS source_id, s.slug, o.id AS org_id, o.slug AS org_slug, s.connector, o.tier, o.timezone, s.schedule,
@@ -96,6 +101,7 @@ FROM (
     JOIN datasense.sources s ON s.id = st.source_id
     JOIN datasense.organizations o ON o.id = s.org_id
     WHERE st.next_due_at <= :now AND {SHARD_CONDITION} AND {_REASON} = 'waits'
+      AND s.id <> ALL (CAST(:unknown AS bigint[]))
       AND (st.last_slot IS NOT DISTINCT FROM st.next_due_at
            OR (replace(o.slug, '-', '_') <> ALL (CAST(:full_orgs AS text[]))
                AND s.id <> ALL (CAST(:held_back AS bigint[]))
@@ -132,12 +138,13 @@ def due_sources(
     full_orgs: Collection[str] = (),
     held_back: Collection[int] = (),
     no_failing: bool = False,
+    unknown: Collection[int] = (),
 ) -> list[DueSource]:
     """Up to `limit` sources whose next time is `now` or earlier: premium first, then one an organisation in turn.
 
     Within a turn the longest waiting come first. Left out is what is paused, running or out of quota, and of what was
     not asked for yet the organisations (identifiers) of `full_orgs`, the sources (ids) of `held_back`, and
-    with `no_failing` those that failed the last time.
+    with `no_failing` those that failed the last time; and `unknown` (ids) in any case.
     """
     binds = {
         "now": now,
@@ -146,6 +153,7 @@ def due_sources(
         "full_orgs": sorted(full_orgs),
         "held_back": sorted(held_back),
         "no_failing": no_failing,
+        "unknown": sorted(unknown),
         **shard_binds(shard),
     }
     rows = connection.execute(text(_DUE), binds).mappings()
@@ -170,6 +178,12 @@ def count_due(connection: Connection, now: datetime, shard: Shard | None = None)
     """
     rows = connection.execute(text(_COUNTS), {"now": now, **shard_binds(shard)})
     return {row.reason: row.sources for row in rows}
+
+
+def count_due_of(connection: Connection, now: datetime, source_ids: Collection[int]) -> int:
+    """How many of these sources are due and would be asked for."""
+    binds = {"now": now, "ids": sorted(source_ids)}
+    return int(connection.execute(text(_COUNT_OF), binds).scalar_one())
 
 
 def sources_to_replan(connection: Connection, limit: int = 1000, shard: Shard | None = None) -> list[ReplanSource]:

@@ -53,17 +53,22 @@ class RequestResult:
 
 
 _OPEN = f"""
+WITH waiting AS (
+    SELECT q.*, row_number() OVER (PARTITION BY q.org_id ORDER BY q.lane = 'backfill', q.id) AS turn
+    FROM datasense.sync_requests q
+    WHERE q.taken_at IS NULL AND coalesce(q.not_before <= now(), true)
+      AND NOT EXISTS (SELECT FROM datasense.sync_requests a WHERE a.id = ANY (q.after_requests) AND a.taken_at IS NULL)
+)
 SELECT q.id, q.org_id, o.slug AS org_slug, q.source_id, s.slug AS source_slug, q.recipe_id, r.name AS recipe_name,
        q.tables, q.partition_first, q.partition_last, q.full_reload, q.lane, q.requested_by, q.requested_at,
        st.last_success_at, coalesce(q.after_requests, '{{}}') AS after
-FROM datasense.sync_requests q
+FROM waiting q
 JOIN datasense.organizations o ON o.id = q.org_id
 LEFT JOIN datasense.sources s ON s.id = q.source_id
 LEFT JOIN datasense.source_status st ON st.source_id = q.source_id
 LEFT JOIN datasense.recipes r ON r.id = q.recipe_id
-WHERE q.taken_at IS NULL AND coalesce(q.not_before <= now(), true) AND {SHARD_CONDITION}
-  AND NOT EXISTS (SELECT FROM datasense.sync_requests a WHERE a.id = ANY (q.after_requests) AND a.taken_at IS NULL)
-ORDER BY q.id LIMIT :limit
+WHERE {SHARD_CONDITION}
+ORDER BY q.turn, q.id LIMIT :limit
 """  # noqa: S608 - the condition is a constant of ours
 
 
@@ -147,9 +152,10 @@ def ask_again_later(
 
 
 def open_requests(connection: Connection, limit: int, shard: Shard | None = None) -> list[AskedRun]:
-    """Up to `limit` requests that no run serves yet and whose time has come, oldest first.
+    """Up to `limit` requests that no run serves yet and whose time has come: one of each organisation in turn.
 
-    Each stays open until `settle_request`. One that comes after requests which nobody has taken yet is left out.
+    Of one organisation the oldest come first, backfills last. Each stays open until `settle_request`. One that comes
+    after requests which nobody has taken yet is left out.
     """
     rows = connection.execute(text(_OPEN), {"limit": limit, **shard_binds(shard)}).mappings()
     return [
