@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import dagster as dg
 
@@ -16,10 +17,9 @@ from datasense_assets.running.failures import NoRoomHere, TookTooLong
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import Settings
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 _MEGABYTE = 1024 * 1024
+# Where a container sees its own limit.
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -87,12 +87,26 @@ def shortage(memory_mb: int, disk_mb: int, folder: Path) -> str | None:
     import psutil
 
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    memory, disk = psutil.virtual_memory().available // _MEGABYTE, psutil.disk_usage(str(there)).free // _MEGABYTE
+    memory, disk = _free_memory() // _MEGABYTE, psutil.disk_usage(str(there)).free // _MEGABYTE
     if memory < memory_mb:
         return f"This machine has {memory} MB of memory free, less than the {memory_mb} MB that a heavy load needs."
     if disk < disk_mb:
         return f"This machine has {disk} MB of disk free, less than the {disk_mb} MB that a heavy load needs."
     return None
+
+
+def _free_memory() -> int:
+    """Bytes that may still be taken: of the machine, or of the container where that is given less."""
+    import psutil
+
+    free = int(psutil.virtual_memory().available)
+    # a limit of "max" is no number, and other systems have none of these files
+    with suppress(OSError, ValueError, KeyError):
+        limit, used = (int((_CGROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        # what was read from files and is kept in case it is read again counts as used, and is given back when needed
+        free = min(free, limit - used + int(stat["inactive_file"]))
+    return free
 
 
 def _is_heavy(source: Source, reading: Reading) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,3 +68,16 @@ def test_a_machine_short_of_disk_or_memory_puts_off_heavy_loads_and_takes_light_
     assert run_as_queued(yard, **live()).success, "what is new since the last load is little"
     span = {t.RANGE_START: "2026-01-02", t.RANGE_END: "2026-01-04", t.LANE: "backfill"}
     assert "MB of memory free" in words(run_as_queued(yard, **span))
+
+
+def test_a_container_has_no_more_memory_free_than_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "_CGROUP", tmp_path)
+    assert bounds.shortage(1, 0, tmp_path) is None
+    megabyte = 1024 * 1024
+    for name, said in (("memory.max", 500), ("memory.current", 490)):
+        (tmp_path / name).write_text(f"{said * megabyte}\n")
+    (tmp_path / "memory.stat").write_text(f"anon {300 * megabyte}\ninactive_file {20 * megabyte}\n")
+    assert "has 30 MB of memory free" in str(bounds.shortage(31, 0, tmp_path))
+    assert bounds.shortage(30, 0, tmp_path) is None
+    (tmp_path / "memory.max").write_text("max\n")
+    assert bounds.shortage(31, 0, tmp_path) is None
