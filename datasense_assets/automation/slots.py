@@ -26,14 +26,14 @@ def cron_of(schedule: Schedule) -> str | None:
 
 
 def jitter(source_id: int, schedule: Schedule, limit: timedelta) -> timedelta:
-    """How long after its slot a source is due: stable for the source, spread over a tenth of the interval.
+    """How long after its slot a source is due: stable for the source, spread over the interval, at most `limit`.
 
-    At most `limit`. A cron schedule gets none: who writes a time of day means it.
+    A cron schedule gets none: who writes a time of day means it.
     """
     interval = None if isinstance(schedule, Cron) else INTERVALS.get(schedule)
     if interval is None:
         return timedelta(0)
-    spread = min(interval / 10, limit)
+    spread = min(interval, limit)
     digest = hashlib.sha256(f"jitter:{source_id}".encode()).digest()
     return spread * (int.from_bytes(digest[:4], "big") / 2**32)
 

@@ -40,6 +40,10 @@ def test_jitter_is_stable_and_within_its_limit(source_id, schedule) -> None:
 def test_jitter_spreads_sources_over_the_limit() -> None:
     minutes = {int(jitter(source_id, "daily", TEN).total_seconds() // 60) for source_id in range(200)}
     assert minutes == set(range(10))
+    # and, where that is longer than the interval, over the interval: a source is never due after its next slot
+    hour = timedelta(hours=1)
+    minutes = {int(jitter(source_id, "15min", hour).total_seconds() // 60) for source_id in range(200)}
+    assert minutes == set(range(15))
 
 
 def test_a_time_of_day_is_the_organisations_own() -> None:

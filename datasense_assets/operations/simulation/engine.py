@@ -115,7 +115,7 @@ class _Platform:
                 # the days of the organisations begin at other hours
                 moments += (self.random.uniform(0, every) for _ in range(of_these))
                 continue
-            spread = min(every / 10, MOST_JITTER)
+            spread = min(every, MOST_JITTER)
             for slot in range(math.ceil(end / every)):
                 moments += (slot * every + self.random.uniform(0, spread) for _ in range(of_these))
         return sorted(at for at in moments if at < end)

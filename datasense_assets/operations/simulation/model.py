@@ -118,7 +118,7 @@ class Scenario:
         """Syncs a minute that have to begin from the top of the hour on for none to be too late."""
         if self.syncs_a_minute is not None:
             return self.syncs_a_minute
-        spreads = [(share, min(every / 10, MOST_JITTER)) for share, every in SCHEDULES if every <= 3600]
+        spreads = [(share, min(every, MOST_JITTER)) for share, every in SCHEDULES if every <= 3600]
         return max(
             sum(share for share, spread in spreads if spread <= until) * self.sources * 60 / (until + self.late_seconds)
             for _, until in spreads
