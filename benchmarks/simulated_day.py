@@ -427,7 +427,7 @@ def main() -> None:
         day = simulate(catalog_engine(), get_settings(), orgs=given.orgs, sources=given.sources, hours=given.hours)
         catalog_engine().dispose()
     late = day.lateness()
-    percentiles = statistics.quantiles(late, n=100)
+    percentiles = statistics.quantiles(late, n=100, method="inclusive")
     slots, twice = sum(map(len, day.slots.values())), len(day.asked) - len(set(day.asked))
     unserved = len(day.unserved(timedelta(hours=2)))
     print(f"{slots} slots, {len(day.attempts)} runs; asked twice: {twice}; unserved after 2 hours: {unserved}")
@@ -437,6 +437,8 @@ def main() -> None:
     print(f"looks that failed while Postgres was away: {day.failed_ticks}; dropped by a daemon: {len(day.dropped)}")
     if given.picture:
         given.picture.write_text(picture(day), encoding="utf-8")
+    if twice or day.most_at_once(t.LANE)["scheduled"] > 5 or max(day.most_at_once(t.ORG).values()) > 3:
+        raise SystemExit("a slot was asked for twice, or a limit was passed")
 
 
 if __name__ == "__main__":
