@@ -1,21 +1,26 @@
 """What a build costs beside the same written by hand, and how long readers wait for it.
 
-    python benchmarks/recipe_build.py [rows] [rounds]
+    python benchmarks/recipe_build.py [rows] [blocks] [kind ...]
 
 Needs DATASENSE_DATABASE_URL (or the embedded server) on this machine: CPU seconds of client and server process are
-added up, which other work on the machine disturbs less than the clock. Builds and hand-written SQL take turns. By hand
-means: SQL of the same meaning for every value, and create the table with its types, insert, analyze, drop the old one,
-rename, in one transaction; where the recipe casts, the values lost are counted too.
+added up, which other work on the machine disturbs less than the clock. By hand means: SQL of the same meaning for every
+value, and create the table with its types, insert, analyze, drop the old one, rename, in one transaction; where the
+recipe casts, the values lost are counted too.
+
+A block is four turns, by hand, build, build, by hand or the other way round, so that what grows or fades with time is
+on both sides alike; its ratio is of the two sums, and short kinds have more blocks. Inputs are frozen and analysed
+once, a checkpoint comes before each turn, and no worker processes help, whose seconds nobody would count.
 """
 
 from __future__ import annotations
 
+import gc
 import statistics
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
@@ -71,6 +76,35 @@ SELECT v.district, p.people, count(*), avg(v.weight), sum(v.age)::bigint, count(
 FROM org_benchmark.forms__visits v LEFT JOIN org_benchmark.forms__people p ON p.district = v.district
 WHERE v.age >= 2 GROUP BY v.district, p.people""",
 }
+WINDOWED: dict[str, Any] = {
+    "steps": [
+        {
+            "op": "window",
+            "fn": "running_sum",
+            "column": "weight",
+            "into": "so_far",
+            "partition_by": ["district"],
+            "order_by": ["_ds_loaded_at"],
+        },
+        {"op": "window", "fn": "rank", "into": "place", "partition_by": ["district"], "order_by": ["_ds_loaded_at"]},
+        {"op": "select", "columns": ["_ds_row_id", "so_far", "place"]},
+    ],
+    "types": "_ds_row_id text, so_far float8, place bigint",
+    "sql": """
+SELECT _ds_row_id, sum(weight) OVER (w ROWS UNBOUNDED PRECEDING), rank() OVER w
+FROM org_benchmark.forms__visits WINDOW w AS (PARTITION BY district ORDER BY _ds_loaded_at)""",
+}
+RESHAPED: dict[str, Any] = {
+    "steps": [
+        {"op": "select", "columns": ["_ds_row_id", "weight", "height"]},
+        {"op": "unpivot", "columns": ["weight", "height"], "names_to": "what", "values_to": "value"},
+    ],
+    "types": "_ds_row_id text, what text, value float8",
+    "sql": """
+SELECT _ds_row_id, what, value
+FROM org_benchmark.forms__visits CROSS JOIN LATERAL (VALUES ('weight', weight), ('height', height)) AS x (what, value)
+""",
+}
 # the days that there are, leap years and all: a cast of any other would fail the whole statement
 A_DAY = (
     "^(([0-9]{3}[1-9]|[0-9]{2}[1-9][0-9]|[0-9][1-9][0-9]{2}|[1-9][0-9]{3})-((0[13578]|1[02])-(0[1-9]|[12][0-9]|3[01])"
@@ -91,6 +125,16 @@ SELECT count(*) FROM org_benchmark.forms__visits
 WHERE btrim(day, {SPACES}) <> '' AND btrim(day, {SPACES}) !~ '{A_DAY}'""",
 }
 
+# by name: the recipe, and how many times the blocks it gets, being short
+KINDS: dict[str, tuple[dict[str, Any], int]] = {
+    "rowwise": (ROW_WISE, 1),
+    "grouped": (GROUPED, 3),
+    "casting": (CASTING, 1),
+    "windowed": (WINDOWED, 1),
+    "reshaped": (RESHAPED, 1),
+}
+BOUND = 1.05
+
 
 class Bench:
     """A table of visits in a database of its own, and one connection whose server process is watched."""
@@ -104,12 +148,15 @@ class Bench:
             f"CREATE TABLE {SCHEMA}.forms__people AS SELECT 'District ' || i AS district, i::bigint * 1000 AS people"
             " FROM generate_series(0, 600) i"
         )
-        self.connection.execute("VACUUM ANALYZE")
+        self.connection.execute("VACUUM (FREEZE, ANALYZE)")
+        self.connection.execute("SET max_parallel_workers_per_gather = 0")
         self.server = psutil.Process(self.connection.info.backend_pid)
         self.client = psutil.Process()
 
     def cpu(self, action: Callable[[], object]) -> float:
         """CPU seconds of client and server process for the action."""
+        self.connection.execute("CHECKPOINT")
+        gc.collect()
         before = self._spent()
         action()
         return self._spent() - before
@@ -152,24 +199,34 @@ class Bench:
             self.connection.execute(f"DROP TABLE IF EXISTS {SCHEMA}.{name}")
             self.connection.execute(f"ALTER TABLE {SCHEMA}.new_{name} RENAME TO {name}")
 
-    def compare(self, name: str, given: dict[str, Any], rounds: int) -> None:
-        """Print medians and the median of the ratios of neighbours."""
+    def compare(self, name: str, given: dict[str, Any], blocks: int) -> None:
+        """Print what both cost, and the ratio of the two in the middle block, in the quarters and in all."""
         self.build(f"{name}_recipe", given["steps"])
         self.by_hand(name, given)
+        here, there = f"{SCHEMA}.{name}", f"{SCHEMA}.{name}_recipe"
         differing = self.connection.execute(
-            f"SELECT count(*) FROM (TABLE {SCHEMA}.{name} EXCEPT TABLE {SCHEMA}.{name}_recipe) AS d"
+            f"SELECT (SELECT count(*) FROM (TABLE {here} EXCEPT ALL TABLE {there}) AS d)"
+            f" + (SELECT count(*) FROM (TABLE {there} EXCEPT ALL TABLE {here}) AS d)"
         ).fetchone()
-        made, hand = [], []
-        for number in range(rounds):
-            turns = [
-                lambda: made.append(self.cpu(lambda: self.build(f"{name}_recipe", given["steps"]))),
-                lambda: hand.append(self.cpu(lambda: self.by_hand(name, given))),
-            ]
-            for turn in turns if number % 2 else reversed(turns):
-                turn()
-        ratio = statistics.median(a / b for a, b in zip(made, hand, strict=True))
-        told = f"{name:<10} recipe {statistics.median(made):6.2f} s, by hand {statistics.median(hand):6.2f} s"
-        print(f"{told}, ratio {ratio:5.3f} (total {sum(made) / sum(hand):5.3f}); rows that differ: {differing[0]}")
+        made: list[float] = []
+        hand: list[float] = []
+
+        def turn(built: bool) -> None:
+            if built:
+                made.append(self.cpu(lambda: self.build(f"{name}_recipe", given["steps"])))
+            else:
+                hand.append(self.cpu(lambda: self.by_hand(name, given)))
+
+        for number in range(blocks):
+            first = number % 2 == 1
+            for built in (first, not first, not first, first):
+                turn(built)
+        ratios = [sum(made[i : i + 2]) / sum(hand[i : i + 2]) for i in range(0, len(made), 2)]
+        low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+        told = f"{name:<9} recipe {statistics.median(made):5.2f} s, by hand {statistics.median(hand):5.2f} s"
+        ratio = f"ratio {middle:5.3f} (quarters {low:5.3f} to {high:5.3f}, of the sums {sum(made) / sum(hand):5.3f})"
+        verdict = "within" if middle <= BOUND else "BEYOND"
+        print(f"{told}, {ratio}: {verdict} {BOUND}; {blocks} blocks, rows that differ: {differing[0]}", flush=True)
 
     def readers(self) -> None:
         """How long one reader after the other takes while a build goes on, and the longest of them."""
@@ -196,7 +253,7 @@ class Bench:
         print(f"readers    a build of {took:.1f} s: {len(waited)} reads, {usual:.1f} ms each, longest {longest:.0f} ms")
 
 
-def main(rows: int, rounds: int) -> None:
+def main(rows: int, blocks: int, kinds: Sequence[str]) -> None:
     """Print one line a measurement."""
     from datasense_assets.settings import get_settings
     from datasense_assets.warehouse.database import database_url
@@ -207,14 +264,19 @@ def main(rows: int, rounds: int) -> None:
         admin.execute(f"CREATE DATABASE {name}")
         try:
             bench = Bench(f"{server.rpartition('/')[0]}/{name}", rows)
-            bench.compare("rowwise", ROW_WISE, rounds)
-            bench.compare("grouped", GROUPED, rounds)
-            bench.compare("casting", CASTING, rounds)
-            bench.readers()
+            for kind in kinds:
+                given, times = KINDS[kind]
+                bench.compare(kind, given, blocks * times)
+            if "rowwise" in kinds:
+                bench.readers()
             bench.connection.close()
         finally:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000, int(sys.argv[2]) if len(sys.argv) > 2 else 5)
+    main(
+        int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000,
+        int(sys.argv[2]) if len(sys.argv) > 2 else 5,
+        sys.argv[3:] or list(KINDS),
+    )
