@@ -325,6 +325,13 @@ class _Renaming:
         others = [name for name in step["with"] if name not in self.aliases]
         mixed = [name for name in others if name in self.inputs and self.old in self.inputs[name].columns]
         stray = [name for name in self.names if name != self.old]
+        met = [
+            *self.before[self.index],
+            *(n for name in others if name in self.inputs for n in self.inputs[name].columns),
+        ]
+        if self.new in met:
+            message = f"{step_label(self.index, step)} would unite {self.new!r} with another column of that name"
+            self.fail("name_collision", f"steps[{self.index}].with", f"{message}; choose another.")
         if mixed or self.names.get(self.old, self.new) != self.new:
             message = f"{step_label(self.index, step)} unites {self.old!r} of {', '.join(renamed)} with other columns"
             fix = f"give {self.new!r} its old name back in a recipe of its own and unite that."

@@ -235,6 +235,19 @@ def test_what_cannot_be_renamed_is_refused_with_its_place() -> None:
         rename_column(joined, "a", "b", alias="o")
 
 
+def test_a_name_that_would_unite_two_columns_is_refused() -> None:
+    tables = {"t": {"n": "bigint", "a": "text"}, "o": {"n": "bigint", "a": "text"}, "p": {"x": "text"}}
+    refs = {name: TableRef(SCHEMA, f"forms__{name}", schema_of(columns)) for name, columns in tables.items()}
+    join = {"op": "join", "with": "o", "how": "left", "on": [{"left": "n", "right": "n"}], "columns": ["a"]}
+    for steps, new in (([join, {"op": "union", "with": ["o"]}], "a_2"), ([{"op": "union", "with": ["o", "p"]}], "x")):
+        recipe = recipe_of(steps, list(refs))
+        assert compile_recipe(recipe, refs)
+        with pytest.raises(RecipeErrors) as caught:
+            rename_column(recipe, "a", new, alias="o", inputs=refs)
+        found = [(error.code, error.path) for error in caught.value.errors]
+        assert found == [("name_collision", f"steps[{len(steps) - 1}].with")]
+
+
 def test_names_before_each_step() -> None:
     recipe = recipe_of([{"op": "drop", "columns": ["note"]}, {"op": "limit", "rows": 1}], list(EXAMPLES))
     before, after, end = names_before(recipe, EXAMPLES)
