@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 from noop_run import SOURCES, syncs
 from whole_platform import BIN, ROOT, Running, cpu, platform, require_redis, wait_until
 
@@ -98,16 +97,14 @@ def _rounds(running: Running, environment: Mapping[str, str], rounds: int) -> in
     """Send each source's task, wait until all are done; the sender is not counted, as beat would send them."""
     script = "from baselines.celery_redbeat import sync\nfor n in range(5): sync.delay(n)"
     for _ in range(rounds):
-        before = _done(running.url)
+        before = _done(running)
         subprocess.run([sys.executable, "-c", script], env=environment, check=True)
-        wait_until("all are synced", lambda before=before: _done(running.url) >= before + len(SOURCES))
+        wait_until("all are synced", lambda before=before: _done(running) >= before + len(SOURCES))
     return rounds * len(SOURCES)
 
 
-def _done(url: str) -> int:
-    with psycopg.connect(url) as connection:
-        row = connection.execute("SELECT coalesce(sum(done), 0) FROM sync_status WHERE state <> 'failed'").fetchone()
-    return int(row[0]) if row else 0
+def _done(running: Running) -> int:
+    return int(running.sql("SELECT coalesce(sum(done), 0) FROM sync_status WHERE state <> 'failed'")[0][0])
 
 
 def show(name: str, each: Mapping[str, Any]) -> None:

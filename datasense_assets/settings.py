@@ -137,6 +137,14 @@ def prefer_batched_events() -> None:
     os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 
 
+def prefer_seldom_freshness() -> None:
+    """Have Dagster's daemon look at every asset's freshness each five minutes, unless the user said otherwise.
+
+    Its own half minute takes 6 % of a core at 5,000 assets, also of those that have no policy.
+    """
+    os.environ.setdefault("FRESHNESS_DAEMON_INTERVAL_SECONDS", "300")
+
+
 def set_environment(variables: Mapping[str, str]) -> None:
     """Set variables for this process and whatever it starts, and have the settings read anew (the demo's own way)."""
     os.environ.update(variables)

@@ -18,7 +18,7 @@ from datasense_assets.automation import sensors
 from datasense_assets.catalog.models import Snapshot
 from datasense_assets.running.graph_index import GraphIndex, graph_hash
 from datasense_assets.running.loading import load_snapshot
-from datasense_assets.running.scope import current_scope
+from datasense_assets.running.scope import current_scope, once_in_scope
 from datasense_assets.settings import Settings, get_settings
 
 _log = logging.getLogger("datasense.graph")
@@ -67,6 +67,10 @@ def load_definitions() -> dg.Definitions:
     Raises:
         DatabaseUnavailable: the catalog cannot be read and there is no last good snapshot.
     """
+    return once_in_scope(_load)
+
+
+def _load() -> dg.Definitions:
     settings, scope = get_settings(), current_scope()
     loaded = load_snapshot(settings, scope)
     orgs = loaded.snapshot.organizations

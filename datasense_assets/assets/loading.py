@@ -177,12 +177,12 @@ def _lease(context: dg.AssetExecutionContext, source: Source) -> Any:
     Raises:
         dagster.RetryRequested: another run holds it; this one waits its turn outside of any slot of the database.
     """
-    from datasense_assets.warehouse.database import connect, database_url
+    from datasense_assets.warehouse.database import borrowed
     from datasense_assets.warehouse.leases import acquire
 
-    url = database_url(get_settings())
+    catalog = catalog_engine()
     attempt = f"{context.run.run_id}/{context.op_execution_context.retry_number}"
-    lease = acquire(lambda: connect(url), source.id, attempt)
+    lease = acquire(lambda: borrowed(catalog), source.id, attempt)
     if lease is None:
         context.log.warning(f"source {source.slug} is being loaded by another run; trying again")
         raise dg.RetryRequested(max_retries=LEASE_RETRY.times, seconds_to_wait=LEASE_RETRY.wait)

@@ -154,7 +154,7 @@ def up(
     from datasense_assets.running.instance import ensure_dagster_home
     from datasense_assets.running.processes import PartFailed, ProcessTree
     from datasense_assets.running.topology import is_free
-    from datasense_assets.settings import get_settings, set_environment
+    from datasense_assets.settings import get_settings, prefer_seldom_freshness, set_environment
 
     if cold and lanes:
         raise InputWrong("--cold starts no workers, so that --lane means nothing.", advice="Leave one of them out.")
@@ -170,6 +170,7 @@ def up(
     if cold:
         set_environment({"DATASENSE_REDIS_URL": ""})
     ensure_dagster_home()
+    prefer_seldom_freshness()
     topology.write()
     _prepare_database()
     _refuse_what_cannot_hold(get_settings())

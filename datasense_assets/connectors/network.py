@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import httpcore
@@ -201,5 +202,7 @@ class CheckedTransport(httpx.BaseTransport):
         self._pool.close()
 
 
+@cache
 def _ssl_context() -> ssl.SSLContext:
+    # reading all the authorities there are takes 30 ms, and they are the same for everybody
     return httpx.create_ssl_context()

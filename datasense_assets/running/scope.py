@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import FrameType
+from typing import Any, TypeVar
 
 import dagster as dg
 
@@ -22,8 +23,10 @@ from datasense_assets.running.tags import PLATFORM, Selected, selected
 from datasense_assets.settings import get_settings
 
 _explicit: ContextVar[SnapshotScope | None] = ContextVar("datasense_scope", default=None)
+_built: ContextVar[dict[str, Any] | None] = ContextVar("datasense_built", default=None)
 # Dagster's name for the job that holds every asset of a location.
 _ALL_ASSETS = "__ASSET_JOB"
+T = TypeVar("T")
 _RUN_ID = re.compile(r'"run_id":\s*"([0-9a-f-]{36})"')
 
 
@@ -31,11 +34,26 @@ _RUN_ID = re.compile(r'"run_id":\s*"([0-9a-f-]{36})"')
 def scoped_to(scope: SnapshotScope | None) -> Iterator[None]:
     """Build only `scope` while the context lasts: for tests, the CLI and warm workers."""
     metering.begin()
-    token = _explicit.set(scope)
+    token, built = _explicit.set(scope), _built.set({})
     try:
         yield
     finally:
+        _built.reset(built)
         _explicit.reset(token)
+
+
+def once_in_scope(build: Callable[[], T]) -> T:
+    """What `build` gives, made once as long as an explicit scope lasts.
+
+    Dagster loads a run's location twice: for its job, and for the part of it that the run selects.
+    """
+    built = _built.get()
+    if built is None:
+        return build()
+    if "graph" not in built:
+        built["graph"] = build()
+    found: T = built["graph"]
+    return found
 
 
 def current_scope() -> SnapshotScope | None:

@@ -7,8 +7,8 @@ a connection for every query: about a hundred a run, each a process of the serve
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,11 @@ if TYPE_CHECKING:
 
 # A connection that was in use a moment ago needs no question whether it is alive.
 _ASK_AFTER_SECONDS = 5.0
-_KEPT_OPEN = 2
+_KEPT_OPEN = 4
 # By URL: the databases whose tables this process has seen, and what it knows of their indexes.
 _prepared: set[str] = set()
 _known_indexes: dict[str, tuple[dict[str, bool], dict[str, bool]]] = {}
+_seen: dict[str, _Seen] = {}
 
 
 def storage_url() -> str:
@@ -52,7 +53,9 @@ def storage_url() -> str:
 
 @lru_cache(maxsize=4)
 def pooled_engine(url: str) -> Engine:
-    """The process's one engine for Dagster's storage: as many connections as threads ask for, two kept open.
+    """The process's one engine for Dagster's storage: as many connections as threads ask for, four kept open.
+
+    The daemon's threads ask for that many at once again and again, and a connection costs both sides more than a query.
 
     Safe after a fork: a child opens connections of its own and leaves its parent's alone. A connection that the server
     has closed meanwhile is replaced.
@@ -79,13 +82,43 @@ def pooled_engine(url: str) -> Engine:
     return made
 
 
+class _Seen:
+    """Which tables and columns the database has, asked until it has them: Dagster asks anew for each run it reads."""
+
+    def __init__(self) -> None:
+        self._there: set[str] = set()
+
+    def has(self, what: str, look: Callable[[], bool]) -> bool:
+        """What was there once stays: a migration only adds."""
+        if what not in self._there and look():
+            self._there.add(what)
+        return what in self._there
+
+
 class _PooledRuns(PostgresRunStorage):
     """Runs through the pool. Dagster has a setting for a pool in its webserver only, which replaces `_engine` too."""
 
     def __init__(self, url: str, *, create: bool) -> None:
+        self._seen = _seen[url]
         super().__init__(url, should_autocreate_tables=create)
         self._engine = pooled_engine(url)
         self._index_migration_cache = _known_indexes[url][0]
+
+    def has_run_stats_index_cols(self) -> bool:
+        """Whether runs have their times in columns."""
+        return self._seen.has("run times", super().has_run_stats_index_cols)
+
+    def has_backfill_id_column(self) -> bool:
+        """Whether runs have their backfill in a column."""
+        return self._seen.has("backfill of runs", super().has_backfill_id_column)
+
+    def has_bulk_actions_selector_cols(self) -> bool:
+        """Whether backfills have their selector in a column."""
+        return self._seen.has("selector of backfills", super().has_bulk_actions_selector_cols)
+
+    def has_bulk_action_job_name_column(self) -> bool:
+        """Whether backfills have their job in a column."""
+        return self._seen.has("job of backfills", super().has_bulk_action_job_name_column)
 
 
 class _PooledEvents(PostgresEventLogStorage):
@@ -101,8 +134,21 @@ class _PooledSchedules(PostgresScheduleStorage):
     """Schedules and sensors through the pool."""
 
     def __init__(self, url: str, *, create: bool) -> None:
+        self._seen = _seen[url]
         super().__init__(url, should_autocreate_tables=create)
         self._engine = pooled_engine(url)
+
+    def has_instigators_table(self) -> bool:
+        """Whether sensors and schedules have their state in a table."""
+        return self._seen.has("instigators", super().has_instigators_table)
+
+    def has_secondary_index_table(self) -> bool:
+        """Whether migrations of data are written down."""
+        return self._seen.has("migrations of data", super().has_secondary_index_table)
+
+    def has_built_index(self, migration_name: str) -> bool:
+        """Whether a migration of data has been done."""
+        return self._seen.has(f"migration {migration_name}", partial(super().has_built_index, migration_name))
 
 
 class HomeStorage(DagsterPostgresStorage):
@@ -114,6 +160,7 @@ class HomeStorage(DagsterPostgresStorage):
     def __init__(self, postgres_url: str, inst_data: Any = None) -> None:
         create = postgres_url not in _prepared
         _known_indexes.setdefault(postgres_url, ({}, {}))
+        _seen.setdefault(postgres_url, _Seen())
         super().__init__(postgres_url, should_autocreate_tables=False, inst_data=inst_data)
         self._run_storage = _PooledRuns(postgres_url, create=create)
         self._event_log_storage = _PooledEvents(postgres_url, create=create)

@@ -7,6 +7,8 @@ transaction-pooling proxy may stand in between.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -23,6 +25,7 @@ __all__ = [
     "DatabaseUnavailable",
     "EmbeddedServerError",
     "WarehouseError",
+    "borrowed",
     "connect",
     "database_url",
     "engine",
@@ -111,6 +114,23 @@ def engine(url: str) -> Engine:
     # a forked worker must not share its parent's sockets, nor close them
     os.register_at_fork(after_in_child=lambda: made.dispose(close=False))
     return made
+
+
+@contextmanager
+def borrowed(pool: Engine) -> Iterator[psycopg.Connection]:
+    """A connection of the pool for one transaction; what goes wrong comes as the driver's own errors.
+
+    Raises:
+        DatabaseUnavailable: as `connect`.
+    """
+    lent = pool.raw_connection()
+    try:
+        connection = lent.driver_connection
+        assert isinstance(connection, psycopg.Connection)  # noqa: S101 - what `engine` makes; narrows the type
+        with connection.transaction():
+            yield connection
+    finally:
+        lent.close()
 
 
 def _place(url: str) -> str:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 import psycopg
 
 from datasense_assets.warehouse.errors import WarehouseError
 
-ConnectionFactory = Callable[[], psycopg.Connection]
+ConnectionFactory = Callable[[], AbstractContextManager[psycopg.Connection]]
 
 _ACQUIRE = """
 INSERT INTO datasense.leases AS held (source_id, owner, fence, expires_at)
@@ -136,8 +137,8 @@ class Lease:
 def acquire(connection_factory: ConnectionFactory, source_id: int, owner: str, ttl: float = 60.0) -> Lease | None:
     """Take the lease of a source for `ttl` seconds, renewed every third of it; None when another owner has it.
 
-    `connection_factory` opens a short-lived connection each time. `owner` should name one attempt (a run id and a try):
-    the same name does not get in twice.
+    `connection_factory` gives a connection for one transaction each time, in the heart's thread too. `owner` should
+    name one attempt (a run id and a try): the same name does not get in twice.
 
     Raises:
         DatabaseUnavailable, psycopg.Error: the database did not answer, or has no such source.

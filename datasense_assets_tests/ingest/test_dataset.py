@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from datasense_assets.catalog.models import ColumnType, Organization
-from datasense_assets.ingest import dataset, schema
+from datasense_assets.ingest import copying, dataset, schema
 from datasense_assets_tests.ingest.conftest import FakeSource, World, at
 
 
@@ -106,3 +106,37 @@ def test_json_is_merged_and_left_alone_when_it_is_the_same(
     assert loaded == [2, 0, 1, 1, 0]
     assert world.rows("org_acme.forms__visits", "place") == [(None,), ([],)]
     assert world.types("org_acme", "forms__visits")["place"] == "jsonb"
+
+
+TEXTS = ('"', "\\N", "null", "a,b", 'she said "no"', "two\nlines", "two\r\nlines", "\\", " ", "नमस्ते", None)
+TYPED = {"number": "-1234.5", "whole": "-9007199254740993", "day": "1999-12-31", "moment": at(3), "yes": "true"}
+
+
+@pytest.mark.parametrize("few", [10_000, 0], ids=["few rows", "many rows"])
+def test_every_value_arrives_as_it_is_whichever_way_its_rows_go(
+    world: World, org: Organization, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(copying, "FEW_ROWS", few)
+    ways: list[bool] = []
+    connect = copying.CopyJob._connect
+    monkeypatch.setattr(copying.CopyJob, "_connect", lambda self: (ways.append(True), connect(self))[1])
+    source = world.source(org)
+    rows = [{"_id": f"{n:02d}", "_at": at(0), "said": text, **TYPED} for n, text in enumerate(TEXTS)]
+    rows.append({"_id": "99", "_at": at(0), "said": None, **dict.fromkeys(TYPED)})
+    world.sync(org, source, FakeSource({"visits": rows}))
+    assert ways == ([] if few else [True])
+    found = world.rows("org_acme.forms__visits", "_ds_row_id, said, number, whole, day::text, moment, yes")
+    assert [row[1] for row in found] == [*TEXTS, None]
+    assert found[-1][2:] == (None,) * 5
+    assert {row[2:5] for row in found[:-1]} == {(-1234.5, -9007199254740993, "1999-12-31")}
+    assert {(row[5].isoformat(), row[6]) for row in found[:-1]} == {(at(3), True)}
+
+
+def test_what_old_servers_would_take_for_the_end_of_the_rows_goes_the_other_way(
+    world: World, org: Organization
+) -> None:
+    source = world.source(org)
+    texts = ["before", "one\n\\.\ntwo", "\\.", "after"]
+    rows = [{"_id": str(n), "_at": at(0), "said": text} for n, text in enumerate(texts)]
+    world.sync(org, source, FakeSource({"visits": rows}))
+    assert sorted(row[0] for row in world.rows("org_acme.forms__visits", "said")) == sorted(texts)

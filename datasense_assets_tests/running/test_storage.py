@@ -10,6 +10,7 @@ from pathlib import Path
 import dagster as dg
 import psycopg
 import pytest
+from sqlalchemy.event import listen
 
 from datasense_assets.running.storage import pooled_engine, storage_url
 from datasense_assets.settings import get_settings
@@ -46,15 +47,20 @@ def test_many_instances_and_threads_of_a_process_share_a_few_connections(home: P
     work(home)
     first = backends(database_url)
     assert 1 <= len(first) <= 2
+    asked: list[str] = []
+    listen(pooled_engine(storage_url()), "before_cursor_execute", lambda *call: asked.append(call[2]))
     for _ in range(5):
         work(home)
     assert backends(database_url) == first
+    assert asked
+    # which columns Dagster's tables have is known by now
+    assert not [each for each in asked if "pg_catalog" in each]
     threads = [threading.Thread(target=work, args=(home,)) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(backends(database_url)) <= 2
+    assert len(backends(database_url)) <= 4
 
 
 def test_a_forked_process_opens_connections_of_its_own(home: Path, database_url: str) -> None:

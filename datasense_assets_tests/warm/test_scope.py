@@ -71,7 +71,7 @@ def built_for(instance: dg.DagsterInstance, *paths: str, job: str = ALL) -> tupl
     selection = frozenset(dg.AssetKey(path.split("/")) for path in paths) if paths else None
     run = instance.add_run(dg.DagsterRun(job_name=job, asset_selection=selection))
     found: list[dg.Definitions] = []
-    execute(run.run_id, lambda: found.append(load_definitions()), holder="test")
+    execute(run.run_id, lambda *_: found.append(load_definitions()), holder="test")
     graph = found[0].resolve_asset_graph()
     names = {key.to_user_string() for key in graph.executable_asset_keys}
     return names, {key.to_user_string() for key in graph.get_all_asset_keys()} - names, found[0]
@@ -93,7 +93,7 @@ def test_the_platforms_own_jobs_are_built_without_any_source(instance: dg.Dagste
 
 def test_a_message_without_a_known_run_is_an_error_and_executes_nothing(instance: dg.DagsterInstance) -> None:
     with pytest.raises(RunIsGone, match="two platforms share one Redis"):
-        execute("11111111-1111-1111-1111-111111111111", lambda: pytest.fail("was executed"), holder="test")
+        execute("11111111-1111-1111-1111-111111111111", lambda *_: pytest.fail("was executed"), holder="test")
     with pytest.raises(RunIsGone, match="different versions"):
         run_named_in({"execute_job_args_packed": {}})
 
@@ -103,11 +103,11 @@ def test_a_run_that_another_process_executes_or_that_is_over_is_left_alone(
 ) -> None:
     run = instance.add_run(dg.DagsterRun(job_name=ALL, asset_selection=frozenset({dg.AssetKey(["o1", "s1", "rows"])})))
     broker.client.set(f"datasense:lease:{run.run_id}", "another", px=10_000)
-    assert execute(run.run_id, lambda: pytest.fail("was executed"), holder="test") is None
+    assert execute(run.run_id, lambda *_: pytest.fail("was executed"), holder="test") is None
     assert broker.client.get(f"datasense:lease:{run.run_id}") == "another"
     broker.client.delete(f"datasense:lease:{run.run_id}")
     instance.report_run_failed(run)
-    assert execute(run.run_id, lambda: pytest.fail("was executed"), holder="test") is None
+    assert execute(run.run_id, lambda *_: pytest.fail("was executed"), holder="test") is None
 
 
 def test_what_a_run_does_to_the_environment_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:

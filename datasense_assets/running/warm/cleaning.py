@@ -23,6 +23,7 @@ def as_before() -> Iterator[None]:
             yield
     finally:
         _forget()
+        gc.collect()
 
 
 def _forget() -> None:
@@ -31,7 +32,6 @@ def _forget() -> None:
     # the standard library keeps what it has taken apart, addresses of sources among them
     urllib.parse.urlsplit.cache_clear()  # type: ignore[attr-defined]
     _forget_pipeline()
-    gc.collect()
 
 
 def _forget_pipeline() -> None:
