@@ -63,7 +63,7 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
         reads it anew each time, right after this. Nothing public changes it while a daemon runs, so it is written into
         what `get_settings` gives.
         """
-        limits = lim.with_set(self.default_limits, self._limits_set())
+        limits = lim.leaving_places(lim.with_set(self.default_limits, self._limits_set()))
         # a run that warm workers have no room for waits here, where it has its priority and may be canceled
         slots = self._slots_by_lane()
         if slots is not None:

@@ -73,6 +73,20 @@ def with_set(defaults: Limits, set_limits: Iterable[RunLimit]) -> Limits:
     return Limits(total, tuple(tags.values()))
 
 
+def leaving_places(limits: Limits) -> Limits:
+    """The limits, and for each of an organisation, connector or host one of one run less for what nobody waits for.
+
+    Else the scheduled syncs of an organisation or a server would take all of its places, and a person would stand
+    behind them whatever place is free. Where the limit is one run there is none to leave.
+    """
+    less = tuple(
+        {**each, "key": t.BACKGROUND[each["key"]], "limit": int(each["limit"]) - 1}
+        for each in limits.tags
+        if each["key"] in t.BACKGROUND and int(each["limit"]) > 1
+    )
+    return Limits(limits.total, limits.tags + less)
+
+
 def within_slots(limits: Limits, slots: Mapping[str, int]) -> Limits:
     """The limits, those of lanes no higher than what workers take at once; a lane without workers has no place."""
     tags = {_about(each): each for each in limits.tags}

@@ -2,9 +2,9 @@
 
 Contract: `datasense/org`, `datasense/source` or `datasense/recipe`, `datasense/connector`, `datasense/lane`,
 `datasense/tier` and `dagster/priority`. `datasense/host` is the server that a source is read from,
-`dagster/max_runtime` the seconds after which Dagster stops the run. Two more serve the limits of dagster.yaml, which
-count by the value of one tag: `datasense/source_key` and `datasense/recipe_key` hold organisation and slug, as slugs
-repeat between organisations.
+`dagster/max_runtime` the seconds after which Dagster stops the run. More serve the limits, which count by the value of
+one tag: `datasense/source_key` and `datasense/recipe_key` hold organisation and slug, as slugs repeat between
+organisations; `datasense/background_org`, `_connector` and `_host` are of what goes by schedule or as a backfill.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ RECIPE = "datasense/recipe"
 RECIPE_KEY = "datasense/recipe_key"
 CONNECTOR = "datasense/connector"
 HOST = "datasense/host"
+# The same three of runs that nobody waits for, by schedule or in a backfill: they leave a place to people.
+BACKGROUND = {name: name.replace("/", "/background_") for name in (ORG, CONNECTOR, HOST)}
 LANE = "datasense/lane"
 TIER = "datasense/tier"
 REQUEST = "datasense/request"
@@ -148,4 +150,6 @@ def run_tags(tags: Mapping[str, str], what: Selected, owner: Owner) -> dict[str,
         org, recipe = next(iter(what.recipes))
         made[RECIPE] = recipe
         made[RECIPE_KEY] = f"{org}.{recipe}"
+    if lane in (Lane.SCHEDULED, Lane.BACKFILL):
+        made |= {tag: made[of] for of, tag in BACKGROUND.items() if of in made}
     return {key: value for key, value in made.items() if key not in tags}

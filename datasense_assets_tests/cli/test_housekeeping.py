@@ -67,7 +67,7 @@ def test_old_runs_are_forgotten_but_not_those_that_filled_a_partition_last(datas
 
 def test_the_pools_of_connectors_follow_the_limits(datasense: CommandLine) -> None:
     datasense("apply", datasense.manifest())
-    assert put_away(datasense, "limits of pools") == ["connector_csv=4"]
+    assert put_away(datasense, "limits of pools") == ["connector_csv=5"]
     limit = "INSERT INTO datasense.run_limits (scope, name, at_once) VALUES ('connector', 'csv', 7)"
     datasense.rows(limit)
     assert put_away(datasense, "limits of pools", "--dry-run") == ["connector_csv=7"]

@@ -94,7 +94,7 @@ def test_each_limit_holds_back_every_door_and_can_be_changed_while_the_daemon_ru
         queue.ui.click(path(group, "click"), partition="2026-01-04")
         command("sync", "/".join(slugs(group, "asked")))
     until("all have come into the queue by every door",
-          lambda: seen(queue.runs(WAITING)) == everything(*GROUPS), seconds=120)  # fmt: skip
+          lambda: seen(queue.runs(WAITING)) == everything(*GROUPS), seconds=180)  # fmt: skip
     assert len(queue.runs(GOING)) == len(HELD), "the total holds every one of them back"
 
     ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -143,6 +143,17 @@ def test_a_click_starts_while_five_hundred_scheduled_syncs_wait(queue: Queue) ->
     # it passed all of them: nobody was started or ended for it
     assert len(queue.runs(WAITING, **going)) == waited
     assert len(queue.runs(GOING, **going)) == 5
+
+
+def test_an_organisations_own_syncs_leave_one_of_its_places_to_its_people(queue: Queue) -> None:
+    queue.clear()
+    queue.make_due(*(slugs("org", who)[1] for who in ("held", "due", "fill", "asked")))
+    scheduled = {"datasense/lane": "scheduled"}
+    until("as many go on as may", lambda: len(queue.runs(GOING, **scheduled)) == 3)
+    until("and one waits", lambda: len(queue.runs(WAITING, **scheduled)) == 1)
+    queue.goes_on(queue.ui.click(path("org", "click"), partition="2026-01-02"), seconds=30)
+    assert len(queue.runs(GOING, **scheduled)) == 3
+    assert len(queue.runs(WAITING, **scheduled)) == 1
 
 
 def clone(queue: Queue, run_id: str, count: int) -> None:

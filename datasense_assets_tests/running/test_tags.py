@@ -43,6 +43,19 @@ def test_the_lane_says_who_asked(tags, keys, lane) -> None:
     assert t.lane_of(tags, t.selected(keys)) == lane
 
 
+def test_what_nobody_waits_for_bears_the_tags_by_which_it_leaves_a_place_to_people() -> None:
+    owner = t.Owner(connector="kobo", host="kobo.example.org")
+    background = {
+        "datasense/background_org": "clean_water",
+        "datasense/background_connector": "kobo",
+        "datasense/background_host": "kobo.example.org",
+    }
+    for lane in t.Lane:
+        tags = made({t.LANE: lane.value}, VISITS, owner=owner)
+        wanted = background if lane in (t.Lane.SCHEDULED, t.Lane.BACKFILL) else {}
+        assert {key: value for key, value in tags.items() if "background" in key} == wanted
+
+
 def test_people_come_before_recipes_before_schedules_before_backfills_and_premium_first_in_a_lane() -> None:
     order = [t.priority(lane, tier) for lane in t.Lane for tier in ("premium", "standard")]
     assert order == sorted(order, reverse=True)
