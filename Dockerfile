@@ -5,6 +5,8 @@
 # Give the base by digest for builds that are to be the same in a year:
 #   docker build --build-arg PYTHON_IMAGE=python:3.11.14-slim-bookworm@sha256:... -t datasense-assets:0.1.0 .
 ARG PYTHON_IMAGE=python:3.11.14-slim-bookworm
+# of the server in docker-compose.yml: its client programs go into the image, for `datasense backup`, `restore` and `move`
+ARG POSTGRES_IMAGE=postgres:18.1-bookworm
 
 FROM ${PYTHON_IMAGE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -18,6 +20,19 @@ RUN /opt/datasense/bin/python -m pip install --no-deps --force-reinstall .
 # Compiled once here and not at each start, which would take as long as all the rest of it; pip is not needed any more.
 RUN /opt/datasense/bin/python -m pip uninstall --quiet --yes pip setuptools \
     && /opt/datasense/bin/python -m compileall -q -j 0 /opt/datasense/lib
+
+# Debian's own are of an older version, which refuses a newer server. The few libraries that they are linked with stand
+# beside them, where nothing else of the image finds them.
+FROM ${POSTGRES_IMAGE} AS client
+SHELL ["/bin/bash", "-e", "-o", "pipefail", "-c"]
+WORKDIR /client/lib
+RUN mkdir /client/bin \
+    && cp "/usr/lib/postgresql/18/bin/pg_dump" "/usr/lib/postgresql/18/bin/pg_restore" . \
+    && ldd pg_dump pg_restore | awk '$3 ~ "^/" && $3 !~ "/lib(c|m|pthread|dl|rt)[.]so" {print $3}' | sort -u | xargs cp -L -t . \
+    && for name in pg_dump pg_restore; do \
+         printf '#!/bin/sh\nLD_LIBRARY_PATH=/usr/lib/postgresql/client/lib exec /usr/lib/postgresql/client/lib/%s "$@"\n' "$name" > "/client/bin/$name" \
+         && chmod 755 "/client/bin/$name"; \
+       done
 
 FROM ${PYTHON_IMAGE}
 ENV PATH=/opt/datasense/bin:$PATH \
@@ -33,12 +48,14 @@ RUN groupadd --gid 10001 datasense \
     && useradd --uid 10001 --gid 10001 --home-dir /var/lib/datasense --create-home --shell /usr/sbin/nologin datasense \
     && install -d -o datasense -g datasense /opt/dagster/dagster_home /srv/datasense/files
 COPY --from=build /opt/datasense /opt/datasense
+COPY --from=client /client /usr/lib/postgresql/client
 COPY --chown=10001:10001 dagster.yaml /opt/dagster/dagster_home/dagster.yaml
 COPY --chown=10001:10001 deploy/compose/workspace.yaml /opt/dagster/dagster_home/workspace.yaml
 USER 10001:10001
 WORKDIR /var/lib/datasense
 EXPOSE 3000 3030
-# Of the code server, which the image is when nothing else is asked of it; others bring checks of their own.
+# Of the code server, which the image is when nothing else is asked of it; others bring checks of their own. It is not
+# started where the doctor says that what is set cannot hold.
 HEALTHCHECK --interval=60s --timeout=20s --start-period=120s --retries=3 \
     CMD ["dagster", "api", "grpc-health-check", "-p", "3030"]
-CMD ["dagster", "code-server", "start", "-h", "0.0.0.0", "-p", "3030", "-m", "datasense_assets.definitions"]
+CMD ["datasense", "doctor", "--", "dagster", "code-server", "start", "-h", "0.0.0.0", "-p", "3030", "-m", "datasense_assets.definitions"]

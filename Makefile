@@ -32,9 +32,9 @@ lint: install
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 
-# more workers than cores: many tests wait for servers, windows and processes of their own
+# more workers than cores: many tests wait for servers, windows and processes of their own; they are ordered by conftest.py
 test: lint
-	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not alone" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder -m "not alone" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m alone
 
 clean:

@@ -21,6 +21,22 @@ settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
 
 
+# Groups of tests that share what takes long to start, and so stay in one process: the longest first, or whoever gets it
+# last works on alone when all others are done.
+_LONGEST = ("platform", "warm", "queueing", "cli-runs", "kubernetes", "scoped", "pipeline", "recipe-servers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        group = item.get_closest_marker("xdist_group")
+        if group is not None:
+            return _LONGEST.index(group.args[0])
+        # each of these is as long as a hundred others
+        return len(_LONGEST) + ("test_killed" not in item.nodeid)
+
+    items.sort(key=rank)
+
+
 @pytest.fixture(scope="session")
 def server_url() -> str:
     """URL of a superuser on a real PostgreSQL: DATASENSE_TEST_SERVER_URL, else the embedded server."""
@@ -41,12 +57,19 @@ def server_url() -> str:
 
 @contextmanager
 def fresh_database(server_url: str, name: str = "test", *, template: str = "template1") -> Iterator[str]:
-    """URL of an empty database (or of a copy of `template`), dropped when the block ends."""
+    """URL of an empty database, or of a copy of `template` (one of those below), dropped when the block ends."""
     database = f"t_{name}_{uuid.uuid4().hex[:12]}"
     names = {"database": sql.Identifier(database), "template": sql.Identifier(template)}
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {database} TEMPLATE {template}").format(**names))
-    yield f"{server_url.rpartition('/')[0]}/{database}"
+    url = f"{server_url.rpartition('/')[0]}/{database}"
+    if template != "template1":
+        with psycopg.connect(url, autocommit=True) as connection:
+            # what migrating sets for a user of that name belongs to one database and is not copied
+            if connection.info.user == SCHEMA:
+                where = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {database} SET search_path TO public")
+                connection.execute(where.format(**names))
+    yield url
     with psycopg.connect(server_url, autocommit=True) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(database)))
 
@@ -60,16 +83,29 @@ def migrated_template(server_url: str) -> Iterator[str]:
         yield url.rpartition("/")[2]
 
 
+@pytest.fixture(scope="session")
+def platform_template(server_url: str, migrated_template: str) -> Iterator[str]:
+    """Name of a database with a catalog and Dagster's tables, which cost more to make than most tests take."""
+    from datasense_assets.running.storage import HomeStorage, pooled_engine
+
+    with fresh_database(server_url, "platform", template=migrated_template) as url:
+        storage = url.replace("postgresql://", "postgresql+psycopg2://", 1)
+        HomeStorage(storage)
+        pooled_engine(storage).dispose()
+        yield url.rpartition("/")[2]
+
+
 @pytest.fixture
 def database_url(server_url: str, migrated_template: str) -> Iterator[str]:
     """URL of a database for one test, with a catalog that holds nothing."""
     with fresh_database(server_url, template=migrated_template) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            # what migrating sets for a user of that name belongs to one database and is not copied
-            if connection.info.user == SCHEMA:
-                database = sql.Identifier(connection.info.dbname)
-                where = sql.SQL("ALTER ROLE CURRENT_USER IN DATABASE {} SET search_path TO public")
-                connection.execute(where.format(database))
+        yield url
+
+
+@pytest.fixture
+def platform_url(server_url: str, platform_template: str) -> Iterator[str]:
+    """URL of a database for one test, with a catalog that holds nothing, and Dagster's storage."""
+    with fresh_database(server_url, template=platform_template) as url:
         yield url
 
 

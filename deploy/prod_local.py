@@ -65,13 +65,15 @@ class Topology:
         slots: Mapping[str, int],
         settings: Sequence[str] = (),
         without: Sequence[str] = (),
+        variables: Sequence[str] = (),
     ) -> None:
-        """`settings`: of PostgreSQL, as `name=value`, over those of the compose file; `without`: services to leave out.
+        """`settings`: of PostgreSQL, as `name=value`, over those of the compose file; `without`: services to leave out;
+        `variables`: of one service, as `service:NAME=value`.
 
         Raises:
             Missing: there is no service of a name in `without`.
         """
-        self.folder, self.slots, self.settings = folder, slots, settings
+        self.folder, self.slots, self.settings, self.variables = folder, slots, settings, variables
         self.folder.mkdir(parents=True, exist_ok=True)
         self.user = ordinary_user()
         self.ports = {name: _port(port, name in SEEN_BY_PEOPLE) for name, port in PORTS.items()}
@@ -123,6 +125,7 @@ class Topology:
         image["DATASENSE_ENV"] = "production"
         own = {**image, **self.given} if "env_file" in described else {}
         own |= {name: str(value) for name, value in (described.get("environment") or {}).items()}
+        own |= dict(each.partition(":")[2].split("=", 1) for each in self.variables if each.startswith(f"{service}:"))
         return {**kept, "PYTHONUNBUFFERED": "1", **{name: self.here(value, service) for name, value in own.items()}}
 
     def words(self, service: str) -> list[str]:
@@ -268,6 +271,9 @@ def _parsed(words: Sequence[str] | None) -> argparse.Namespace:
         "--slots", action="append", default=[], metavar="LANE=N", help="another number of a lane's slots"
     )
     parser.add_argument("--without", action="append", default=[], metavar="SERVICE", help="a service to leave out")
+    parser.add_argument(
+        "--env", action="append", default=[], metavar="SERVICE:NAME=VALUE", help="a variable of one service alone"
+    )
     parser.add_argument("--postgres", action="append", default=[], metavar="NAME=VALUE", help="a setting of PostgreSQL")
     return parser.parse_args(words)
 
@@ -281,8 +287,9 @@ def main(words: Sequence[str] | None = None) -> int:
     slots = {lane: int(count) for lane, _, count in (each.partition("=") for each in given.slots)}
     try:
         topology = Topology(
-            given.folder.resolve(), given.env_file, slots=slots, settings=given.postgres, without=given.without
-        )
+            given.folder.resolve(), given.env_file, slots=slots, settings=given.postgres, without=given.without,
+            variables=given.env,
+        )  # fmt: skip
         print(f"Starting {', '.join(topology.services)}; logs are in {topology.folder / 'logs'}.", file=sys.stderr)
         with topology.started():
             print(json.dumps(topology.addresses()), flush=True)

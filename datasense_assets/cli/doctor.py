@@ -22,24 +22,31 @@ def doctor(
     command: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[-- COMMAND ...]", help="Become this command where all of it holds.", show_default=False
+            metavar="[-- COMMAND ...]", help="Become this command where what is set holds.", show_default=False
         ),
     ] = None,
 ) -> None:
     """Add up what is set against what there is, and refuse what cannot hold. It changes nothing.
 
     Exit codes: 0 all of it holds (notes are worth a look), 1 something that is set cannot hold, 2 it could not be
-    looked at. Before a process of a production: `datasense doctor -- dagster code-server start ...` starts it or not.
+    looked at. Before a process of a production: `datasense doctor -- dagster code-server start ...` starts it, unless
+    what operators have set cannot hold. What tenants' schedules ask for, and a full disk, keep nothing down.
     """
     from datasense_assets.cli.metrics import open_lasting_instance
-    from datasense_assets.operations.doctor import Level, examine, worst
+    from datasense_assets.operations.doctor import Level, against_starting, examine, log, worst
+    from datasense_assets.running.logs import set_up_logging
     from datasense_assets.running.owners import catalog_engine
     from datasense_assets.settings import get_settings
 
-    findings = examine(catalog_engine, open_lasting_instance, get_settings())
-    level = worst(findings)
+    settings = get_settings()
+    findings = examine(catalog_engine, open_lasting_instance, settings)
+    level = worst(against_starting(findings) if command else findings)
     code = {Level.WRONG: INPUT_WRONG, Level.UNSEEN: WORLD_FAILED}.get(level, DONE)
-    if as_json:
+    if command and settings.log_lines == "json":
+        # it stands at the head of the log of what is started
+        set_up_logging(settings)
+        log(findings)
+    elif as_json:
         print_json({"holds": code == DONE, "findings": [asdict(each) for each in findings]})
     else:
         for each in findings:

@@ -250,11 +250,12 @@ def _refuse_what_cannot_hold(settings: Settings) -> None:
         return
     from datasense_assets.catalog.models import Problem
     from datasense_assets.cli.here import instance_for_runs
-    from datasense_assets.operations.doctor import Level, examine
+    from datasense_assets.operations.doctor import Level, against_starting, examine
     from datasense_assets.running.owners import catalog_engine
 
     with instance_for_runs() as instance:
-        found = [each for each in examine(catalog_engine, lambda: instance, settings) if each.level is Level.WRONG]
+        said = against_starting(examine(catalog_engine, lambda: instance, settings))
+    found = [each for each in said if each.level is Level.WRONG]
     if found:
         problems = [Problem(path=each.name, message=" ".join((each.said, *each.sums)), fix=each.fix) for each in found]
         raise InputWrong("What is set cannot hold.", advice="See `datasense doctor`.", problems=problems)

@@ -16,6 +16,7 @@ from datasense_assets.running import limits as lim
 from datasense_assets.running import pods
 from datasense_assets.running import tags as t
 from datasense_assets.running.scope import touched_paths
+from datasense_assets.running.whose import ask_in, of_run
 
 if TYPE_CHECKING:
     from datasense_assets.catalog.state import RunLimit
@@ -45,6 +46,11 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
         made = super().from_config_value(inst_data, config_value)
         made._pods = config_value.get("pods", ())
         return made
+
+    def register_instance(self, instance: dg.DagsterInstance) -> None:
+        """As Dagster's; whoever queues and starts runs can say in its log whose they are."""
+        super().register_instance(instance)
+        ask_in(instance)
 
     @property
     def default_limits(self) -> lim.Limits:
@@ -117,11 +123,7 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
                 missing |= pods.pod_tags(self._pods, self._rows(run, what))
             if missing:
                 self._instance.add_run_tags(run.run_id, missing)
-            # the one line of the daemon and the webserver that says whose run an id is
-            tags = {**run.tags, **missing}
-            whose = {"org": tags.get(t.ORG), "source": tags.get(t.SOURCE), "recipe": tags.get(t.RECIPE)}
-            said = {name: value for name, value in whose.items() if value} | {"run": run.run_id}
-            _log.info("queued %s", run.run_id, extra={"about": said})
+            _log.info("queued %s", run.run_id, extra={"about": of_run(run.run_id, {**run.tags, **missing})})
         return super().submit_run(context)
 
     def _owner(self, run: dg.DagsterRun, what: t.Selected) -> t.Owner:

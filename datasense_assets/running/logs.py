@@ -18,13 +18,12 @@ from urllib.parse import unquote, urlsplit
 
 import structlog
 
-from datasense_assets.running import tags as t
+from datasense_assets.running.whose import of_run, whose
 from datasense_assets.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     import dagster as dg
 
-_FIELDS = {"org": t.ORG, "source": t.SOURCE, "recipe": t.RECIPE, "lane": t.LANE, "connector": t.CONNECTOR}
 _about: ContextVar[Mapping[str, str] | None] = ContextVar("datasense_log_about", default=None)
 _of_process: dict[str, str] = {}
 _RUN_ID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\b")
@@ -108,7 +107,7 @@ def _use(handler: logging.Handler, formatter: logging.Formatter) -> None:
 @contextmanager
 def about_run(run: dg.DagsterRun) -> Iterator[None]:
     """Lines of this context are about the run: for a process that executes one run after another."""
-    token = _about.set(_of_run(run.run_id, run.tags))
+    token = _about.set(of_run(run.run_id, run.tags))
     try:
         yield
     finally:
@@ -118,11 +117,7 @@ def about_run(run: dg.DagsterRun) -> Iterator[None]:
 def process_is_about(run: dg.DagsterRun) -> None:
     """Lines of this process are about the run: for one that was started for it."""
     _of_process.clear()
-    _of_process.update(_of_run(run.run_id, run.tags))
-
-
-def _of_run(run_id: str, tags: Mapping[str, str]) -> dict[str, str]:
-    return {"run": run_id, **{name: tags[tag] for name, tag in _FIELDS.items() if tag in tags}}
+    _of_process.update(of_run(run.run_id, run.tags))
 
 
 @lru_cache(maxsize=4)
@@ -151,7 +146,7 @@ def _say_what_it_is_about(_logger: Any, _method: str, line: MutableMapping[str, 
     said = getattr(record, "dagster_meta", None)
     about: Mapping[str, str] = getattr(record, "about", None) or _about.get() or _of_process
     if isinstance(said, Mapping) and said.get("run_id"):
-        about = _of_run(str(said["run_id"]), said.get("job_tags") or {}) or about
+        about = of_run(str(said["run_id"]), said.get("job_tags") or {})
         line["event"] = said.get("orig_message") or line["event"]
         if said.get("step_key"):
             line["step"] = said["step_key"]
@@ -161,10 +156,10 @@ def _say_what_it_is_about(_logger: Any, _method: str, line: MutableMapping[str, 
             problem = getattr(event.event_specific_data, "error", None)
             if problem is not None:
                 line["error"] = problem.to_string()
+    if not about.get("run") and (named := _RUN_ID.search(str(line.get("event", "")))):
+        about = {"run": named[0], **whose(named[0]), **about}
     for name, value in about.items():
         line.setdefault(name, value)
-    if "run" not in line and (named := _RUN_ID.search(str(line.get("event", "")))):
-        line["run"] = named[0]
     return line
 
 

@@ -102,18 +102,18 @@ class CommandLine:
 
 
 @pytest.fixture
-def datasense(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
+def datasense(platform_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CommandLine]:
     """The command line; the organisation's roles are dropped afterwards."""
     suffix = uuid.uuid4().hex[:6]
-    environment = {"DATASENSE_HOME": str(tmp_path / "home"), "DATASENSE_DATABASE_URL": database_url}
+    environment = {"DATASENSE_HOME": str(tmp_path / "home"), "DATASENSE_DATABASE_URL": platform_url}
     for name in ("DATASENSE_ALLOW_PRIVATE_ADDRESSES", "DATASENSE_SHARD", "DATASENSE_SECRET_KEY", "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     _forget()
-    yield CommandLine(tmp_path, database_url, f"org-{suffix}", environment)
+    yield CommandLine(tmp_path, platform_url, f"org-{suffix}", environment)
     _forget()
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(platform_url, autocommit=True) as connection:
         roles = connection.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE %s", (f"%{suffix}%",)).fetchall()
         for (role,) in roles:
             for statement in ("DROP OWNED BY {} CASCADE", "DROP ROLE {}"):

@@ -17,7 +17,7 @@ def test_the_demo_loads_everything_from_nothing_and_can_be_run_again(datasense: 
     visits = next(table for table in document["tables"] if table["path"] == "clean-water/health-forms/visits")
     assert datasense.rows(f"SELECT count(*) FROM {visits['table']}") == [(visits["row_count"],)]
     assert visits["state"] == "paused"
-    assert "imulated" in first.words + datasense.process("demo").words
+    assert "imulated" in first.words
     again = datasense.process("demo", "--json").document
     loaded = [table["rows_loaded"] for run in again["runs"][:-1] for table in run["tables"]]
     assert set(loaded) == {0}

@@ -53,7 +53,7 @@ def instance_config(values: Values) -> Values:
         "event_log_storage": _class("dagster_postgres.event_log", "PostgresEventLogStorage", storage),
         "run_launcher": _class("dagster_k8s", "K8sRunLauncher", _launcher(values)),
         "run_coordinator": dict(daemon["runCoordinator"]["config"]["customRunCoordinator"]),
-        "compute_logs": _class("dagster.core.storage.noop_compute_log_manager", "NoOpComputeLogManager", {}),
+        "compute_logs": {"module": "dagster.core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"},
         "run_monitoring": {
             "enabled": monitoring["enabled"],
             "start_timeout_seconds": monitoring["startTimeoutSeconds"],
@@ -80,6 +80,7 @@ def instance_config(values: Values) -> Values:
             "pools": {"default_limit": pools["defaultLimit"], "granularity": pools["granularity"]},
         },
         "telemetry": values["telemetry"],
+        "python_logs": {"managed_python_loggers": values["pythonLogs"]["managedPythonLoggers"]},
         "retention": {
             kind: {"purge_after_days": values["retention"][kind]["purgeAfterDays"]} for kind in ("schedule", "sensor")
         },
@@ -120,7 +121,7 @@ def _launcher(values: Values) -> Values:
         "dagster_home": values["global"]["dagsterHome"],
         "instance_config_map": INSTANCE,
         "postgres_password_secret": values["global"]["postgresqlSecretName"],
-        "env_config_maps": [each["name"] for each in given["envConfigMaps"]],
+        **({"env_config_maps": [each["name"] for each in given["envConfigMaps"]]} if given["envConfigMaps"] else {}),
         "env_secrets": [each["name"] for each in given["envSecrets"]],
         "env_vars": given["envVars"],
         "security_context": given["securityContext"],

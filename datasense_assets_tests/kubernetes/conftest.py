@@ -19,6 +19,7 @@ import dagster as dg
 import pytest
 import yaml
 
+from datasense_assets.cli.metrics import open_lasting_instance
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 from datasense_assets_tests.conftest import fresh_database
@@ -146,11 +147,11 @@ def _manifest(address: str, form: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def world(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(server_url: str, platform_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = tmp_path_factory.mktemp("cluster")
     accounts, _ = demo_accounts(date.today())
     with ExitStack() as stack:
-        url = stack.enter_context(fresh_database(server_url, "cluster"))
+        url = stack.enter_context(fresh_database(server_url, "cluster", template=platform_template))
         kobo = stack.enter_context(serve_kobo(accounts.forms, token=TOKEN))
         cluster = stack.enter_context(serve(home))
         values = _values(home, url)
@@ -172,10 +173,15 @@ def world(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
                 patch.setenv(name, value)
         stack.callback(get_settings.cache_clear)
         stack.callback(catalog_engine.cache_clear)
+        stack.callback(open_lasting_instance.cache_clear)
         patch.chdir(home)
         get_settings.cache_clear()
         catalog_engine.cache_clear()
         command("apply", "--no-discover", str(home / "pods.yaml"))
+        # before the daemon's container its init containers, of which one is ours
+        (doctor,) = values["dagsterDaemon"]["extraPrependedInitContainers"]
+        assert doctor["args"][:3] == ["datasense", "doctor", "--"]
+        command("doctor")
         _start(stack, values, platform, home)
         instance = stack.enter_context(dg.DagsterInstance.from_config(str(home)))
         yield World(platform, instance, cluster, kobo, image)

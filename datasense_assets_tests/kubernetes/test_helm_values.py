@@ -15,6 +15,8 @@ import dagster as dg
 import jsonschema
 import pytest
 import yaml
+from dagster_k8s.models import k8s_model_from_dict, k8s_snake_case_dict
+from kubernetes.client import ApiClient, V1Container
 from kubernetes.config import ConfigException
 
 from datasense_assets.running.coordinator import TaggingRunCoordinator
@@ -48,7 +50,7 @@ def test_the_cluster_has_the_limits_of_the_laptop(laptop: chart.Values, cluster:
     assert cluster["concurrency"] == laptop["concurrency"]
 
 
-@pytest.mark.parametrize("part", ["run_retries", "sensors", "telemetry", "freshness", "nux"])
+@pytest.mark.parametrize("part", ["run_retries", "sensors", "telemetry", "freshness", "nux", "python_logs"])
 def test_the_cluster_has_the_rest_of_the_laptops_settings(
     laptop: chart.Values, cluster: chart.Values, part: str
 ) -> None:
@@ -62,9 +64,26 @@ def test_runs_are_watched_alike_but_for_how_often_a_cluster_is_asked(
     assert {k: v for k, v in cluster["run_monitoring"].items() if k not in own} == {
         k: v for k, v in laptop["run_monitoring"].items() if k not in own
     }
+    assert [each["run_monitoring"]["poll_interval_seconds"] for each in (laptop, cluster)] == [5, 15]
     assert cluster["run_monitoring"]["max_resume_run_attempts"] == 0
     kept = cluster["retention"]["sensor"]["purge_after_days"]
     assert laptop["retention"]["sensor"]["purge_after_days"].items() <= kept.items()
+
+
+def test_nobody_looks_more_or_less_often_than_the_settings_default_says(values: chart.Values) -> None:
+    """Neither the chart, nor compose, nor the workers' manifests set an interval of their own, nor another instance."""
+    services = yaml.safe_load((chart.ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    platform = [each for each in services.values() if each["image"].startswith("datasense-assets:")]
+    for service in platform:
+        assert not [mount for mount in service["volumes"] if "dagster" in mount], "the image's dagster.yaml holds"
+    given = [name for service in platform for name in service["environment"]]
+    for part in (values["dagsterDaemon"], *values["dagster-user-deployments"]["deployments"]):
+        given += [each["name"] for each in part["env"]]
+    for deployment in of_kind("Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        given += [each["name"] for each in container["env"]]
+    assert "DATASENSE_DATABASE_URL" in given
+    assert not [name for name in given if name.endswith("_INTERVAL_SECONDS") or name == "DAGSTER_HOME"]
 
 
 def test_the_cluster_names_the_same_run_coordinator_and_sizes_of_pods_beside(
@@ -119,6 +138,24 @@ def test_a_cluster_reads_no_file_of_its_image_for_whoever_writes_a_sources_addre
     given = {each["name"]: each["value"] for each in deployment["env"]}
     assert Path(given["DATASENSE_FILES_ROOT"]).is_absolute()
     assert values["runLauncher"]["config"]["k8sRunLauncher"]["envVars"] == [f"{k}={v}" for k, v in given.items()]
+
+
+def test_the_doctor_stands_before_the_daemon_with_what_the_daemon_has(values: chart.Values) -> None:
+    daemon = values["dagsterDaemon"]
+    (doctor,) = daemon["extraPrependedInitContainers"]
+    model = k8s_model_from_dict(V1Container, k8s_snake_case_dict(V1Container, doctor))
+    assert ApiClient().sanitize_for_serialization(model) == doctor
+    assert doctor["args"] == ["datasense", "doctor", "--", "true"]
+    assert doctor["image"] == chart.image_name(daemon["image"])
+    assert [each["secretRef"] for each in doctor["envFrom"]] == daemon["envSecrets"]
+    password = {"name": values["global"]["postgresqlSecretName"], "key": chart.PASSWORD_KEY}
+    assert doctor["env"] == [
+        *daemon["env"], {"name": chart.PASSWORD_VARIABLE, "valueFrom": {"secretKeyRef": password}},
+    ]  # fmt: skip
+    instance = doctor["volumeMounts"][-1]
+    assert instance["mountPath"] == f"{values['global']['dagsterHome']}/dagster.yaml"
+    assert doctor["volumeMounts"][:-1] == daemon["volumeMounts"]
+    assert doctor["securityContext"] == daemon["securityContext"]
 
 
 def test_one_image_of_this_version_serves_everything(values: chart.Values) -> None:
@@ -187,8 +224,20 @@ def test_the_chart_makes_of_the_values_what_the_other_tests_take_it_to_make(clus
     made = [each for each in yaml.safe_load_all(done.stdout) if each]
     (instance,) = (each for each in made if each["kind"] == "ConfigMap" and each["metadata"]["name"] == chart.INSTANCE)
     rendered = yaml.safe_load(instance["data"]["dagster.yaml"])
-    for part in ("concurrency", "run_coordinator", "run_monitoring", "run_retries", "sensors", "freshness"):
+    for part in (
+        "concurrency",
+        "run_coordinator",
+        "run_monitoring",
+        "run_retries",
+        "sensors",
+        "freshness",
+        "python_logs",
+    ):
         assert rendered[part] == cluster[part], part
+    (daemon,) = (each for each in made if each["kind"] == "Deployment" and each["metadata"]["name"].endswith("-daemon"))
+    pod = daemon["spec"]["template"]["spec"]
+    (doctor,) = (each for each in pod["initContainers"] if each["name"] == "doctor")
+    assert {mount["name"] for mount in doctor["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
     theirs, ours = rendered["run_launcher"]["config"], cluster["run_launcher"]["config"]
     assert {key: theirs.get(key) for key in ours} == ours
     servers = [

@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 
 from datasense_assets.running.owners import catalog_engine
+from datasense_assets.running.storage import pooled_engine
 from datasense_assets.settings import get_settings
 from datasense_assets.warehouse.database import engine
 from datasense_assets_tests.conftest import fresh_database
@@ -48,17 +49,19 @@ def use(datasense: CommandLine, monkeypatch: pytest.MonkeyPatch, url: str) -> No
     catalog_engine.cache_clear()
 
 
-def wipe(datasense: CommandLine, server_url: str) -> None:
-    """Leave an empty database and none of the organisation's roles, as on a new server."""
+def wipe(datasense: CommandLine, server_url: str, *more: str) -> None:
+    """Leave empty databases (`more` are URLs too) and none of the organisation's roles, as on a new server."""
     role = "org_" + datasense.org.replace("-", "_")
     engine(datasense.database_url).dispose()
     catalog_engine().dispose()
-    name = datasense.database_url.rpartition("/")[2]
+    names = [url.rpartition("/")[2] for url in (datasense.database_url, *more)]
     with psycopg.connect(server_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+        for name in names:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
         for each in (f"read_{role}", role):
             connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(each)))
-        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        for name in names:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
 def cursors(datasense: CommandLine) -> list[tuple[Any, ...]]:
@@ -70,10 +73,18 @@ def counts(datasense: CommandLine) -> list[tuple[Any, ...]]:
     return datasense.rows(query)
 
 
+@pytest.fixture
+def storage_url(server_url: str) -> Iterator[str]:
+    """A database for Dagster's storage alone."""
+    with fresh_database(server_url, "storage") as url:
+        yield url
+
+
 def test_a_lost_server_is_brought_back_and_the_sync_goes_on_from_the_cursor(
-    datasense: CommandLine, kobo: Any, server_url: str, monkeypatch: pytest.MonkeyPatch
+    datasense: CommandLine, kobo: Any, server_url: str, storage_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BACKUP_TEST_TOKEN", TOKEN)
+    monkeypatch.setenv("DATASENSE_STORAGE_URL", storage_url)
     monkeypatch.setenv("DATASENSE_ALLOW_PRIVATE_ADDRESSES", "true")
     get_settings.cache_clear()
     datasense("apply", manifest(datasense, kobo))
@@ -87,11 +98,20 @@ def test_a_lost_server_is_brought_back_and_the_sync_goes_on_from_the_cursor(
     folder = datasense.folder / "backup"
     about = datasense("backup", folder, "--json").document
     assert about["organizations"] == [datasense.org]
+    assert set(about["dumps"]) == {"database.dump", "storage.dump"}
+    assert datasense.rows("SELECT count(*) FROM runs") == [(0,)]
     assert folder.stat().st_mode & 0o077 == 0
     key = (datasense.folder / "home" / "secret.key").read_bytes()
     assert key not in (folder / "about.json").read_bytes() + (folder / "database.dump").read_bytes()
 
-    wipe(datasense, server_url)
+    pooled_engine(storage_url.replace("postgresql://", "postgresql+psycopg2://")).dispose()
+    wipe(datasense, server_url, storage_url)
+    monkeypatch.delenv("DATASENSE_STORAGE_URL")
+    get_settings.cache_clear()
+    refused = datasense("restore", folder, code=1).words
+    assert "Dagster's storage was in a database of its own" in refused
+    monkeypatch.setenv("DATASENSE_STORAGE_URL", storage_url)
+    get_settings.cache_clear()
     assert datasense("restore", folder, "--dry-run", "--json").document["problems"] == []
     done = datasense("restore", folder, "--json").document
     assert done["organizations"] == [datasense.org]

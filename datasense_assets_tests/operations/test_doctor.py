@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -135,6 +136,16 @@ def test_an_older_catalog_is_found_and_a_shard_counts_its_own_sources(
     assert "shard 0/4 holds 0 sources" in ask(datasense, 1)("shards", "fine")["said"]
 
 
+def test_a_database_without_a_catalog_is_told_so_and_nothing_more(
+    datasense: CommandLine, empty_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASENSE_DATABASE_URL", empty_database_url)
+    get_settings.cache_clear()
+    said = ask(datasense, 1)
+    assert "datasense db migrate" in said("migrations", "wrong")["fix"]
+    assert {each["level"] for each in said.findings if each["name"] != "migrations"} <= {"fine", "note"}
+
+
 def test_an_instance_that_is_not_ours_is_refused(
     datasense: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,10 +166,36 @@ def test_a_process_is_started_only_where_all_holds(datasense: CommandLine) -> No
     words = (sys.executable, "-c", "print('it runs')")
     assert datasense.process("doctor", "--", *words).out.splitlines()[-1] == "it runs"
     datasense("limits", "set", "total", 5000)
-    refused = datasense.process("doctor", "--", *words)
+    refused = datasense.process("doctor", "--", *words, DATASENSE_LOG_FORMAT="json")
     assert refused.code == 1
     assert "it runs" not in refused.out
-    assert "5000 runs x 4" in refused.out
+    said = [json.loads(line) for line in refused.words.splitlines() if line.startswith("{")]
+    errors = [line["message"] for line in said if (line["logger"], line["level"]) == ("datasense.doctor", "error")]
+    assert any("5000 runs x 4" in message for message in errors)
+
+
+def test_what_tenants_ask_for_and_a_full_disk_keep_no_process_down(
+    datasense: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasense("apply", datasense.manifest())
+    datasense.rows("UPDATE datasense.sources SET schedule = '\"15min\"'")
+    datasense.rows(
+        "INSERT INTO datasense.run_costs (org_id, kind, name, run_id, succeeded, wall_seconds, api_calls) "
+        "SELECT org_id, 'source', slug, 'r', true, 5400, 4000 FROM datasense.sources"
+    )
+    monkeypatch.setenv("DATASENSE_MIN_FREE_DISK_MB", str(10**9))
+    get_settings.cache_clear()
+    became: list[list[str]] = []
+    monkeypatch.setattr("datasense_assets.cli.doctor._become", became.append)
+    asked = datasense("doctor", code=1).out
+    assert "WRONG places: " in asked
+    assert "WRONG disk: " in asked
+    started = datasense("doctor", "--", "dagster-daemon", "run").out
+    assert "WRONG places: " in started
+    assert became == [["dagster-daemon", "run"]]
+    datasense("limits", "set", "total", 5000)
+    datasense("doctor", "--", "dagster-daemon", "run", code=1)
+    assert len(became) == 1
 
 
 def test_a_limit_that_connections_cannot_hold_is_said_when_it_is_set(datasense: CommandLine) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from datasense_assets.running import logs
+from datasense_assets.running import logs, whose
+from datasense_assets.running.instance import open_instance
 from datasense_assets.settings import get_settings
 from datasense_assets_tests.operations.conftest import CommandLine
 
@@ -107,6 +108,50 @@ def test_a_process_that_runs_one_after_another_says_of_each_line_which_it_was(fo
     assert "org" not in said_by(form, "idle")
     named = said_by(form, "Launching run 0b7cf3a1-5a57-4f0c-8c1e-1e9a55d0a001 now")
     assert named["run"] == "0b7cf3a1-5a57-4f0c-8c1e-1e9a55d0a001"
+
+
+def test_what_the_daemon_says_of_a_run_by_its_id_alone_is_found_with_the_runs_own_lines(
+    datasense: CommandLine, form: logging.Formatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATASENSE_DATABASE_URL", datasense.database_url)
+    get_settings.cache_clear()
+    with open_instance() as instance:
+        # made elsewhere, as by a click in the webserver
+        tags = {"datasense/org": "one", "datasense/source": "forms", "datasense/lane": "interactive"}
+        click = instance.create_run_for_job(_job, tags=tags)
+        instance.run_coordinator  # noqa: B018 - the daemon's queue opens it before anything else
+        monkeypatch.setattr(whose, "_silent_until", 0.0)
+        asked: list[str] = []
+        real = instance.get_run_by_id
+        monkeypatch.setattr(instance, "get_run_by_id", lambda run_id: asked.append(run_id) or real(run_id))
+        for words in (
+            "Retrieved a queued run, submitting run {} for execution",
+            "Checking run {}",
+            "Detected run worker status FAILED: gone. Marking run {} as failed.",
+            "Freed 1 slots for run {} with status FAILURE",
+        ):
+            line = said_by(form, words.format(click.run_id))
+            about = {name: line.get(name) for name in ("run", "org", "source", "lane")}
+            assert about == {"run": click.run_id, "org": "one", "source": "forms", "lane": "interactive"}, words
+        assert asked == [click.run_id], "once is enough"
+
+        def away(run_id: str) -> None:
+            asked.append(run_id)
+            raise ConnectionError
+
+        monkeypatch.setattr(instance, "get_run_by_id", away)
+        other = "0b7cf3a1-5a57-4f0c-8c1e-1e9a55d0a002"
+        assert [said_by(form, f"Checking run {other}")["run"] for _ in range(3)] == [other] * 3
+        assert len(asked) == 2, "while the database is away no line waits for it again"
+
+
+@dg.op
+def _nothing() -> None: ...
+
+
+@dg.job
+def _job() -> None:
+    _nothing()
 
 
 def test_lines_for_people_say_the_same(form: logging.Formatter) -> None:

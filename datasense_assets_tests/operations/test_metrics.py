@@ -10,14 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import httpx
+import psycopg
 import pytest
 import yaml
+from dagster._daemon.types import DaemonHeartbeat
 from prometheus_client.parser import text_string_to_metric_families
 
+from datasense_assets.operations import health
 from datasense_assets.operations.health import readiness
 from datasense_assets.operations.metrics import Exporter
 from datasense_assets.operations.metrics.runs import waits_since
@@ -188,6 +192,71 @@ def test_health_is_503_with_reasons_until_a_daemon_is_heard_of(datasense: Comman
             assert httpx.get(f"{url}/else").status_code == 404
     out = datasense("metrics", "--ready", code=2)
     assert out.document["ready"] is False
+
+
+def test_each_thing_that_is_not_well_is_said_and_nothing_else(
+    datasense: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasense("apply", datasense.manifest())
+    ticks: dict[str, Any] = {}
+    monkeypatch.setattr(health, "newest_ticks", lambda _: ticks)
+    here = get_settings()
+
+    def tick(age: float, status: str = "SUCCESS") -> None:
+        then = datetime.now(UTC).timestamp() - age
+        ticks["due_sources"] = SimpleNamespace(timestamp=then, status=SimpleNamespace(value=status))
+
+    with open_instance() as instance:
+
+        def beat(age: float, *kinds: str) -> None:
+            for kind in kinds or instance.get_required_daemon_types():
+                instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp() - age, kind, None))
+
+        def reasons(**changed: int) -> str:
+            return "\n".join(
+                readiness(catalog_engine, lambda: instance, here.model_copy(update=changed)).document()["reasons"]
+            )
+
+        beat(5)
+        tick(5)
+        assert reasons() == ""
+        beat(500, "SENSOR")
+        assert re.fullmatch(r"daemon: SENSOR has not been heard of for 50\d s\.", reasons())
+        beat(5)
+        for age, status, words in (
+            (500, "SUCCESS", r"due_sources was last evaluated 50\d s ago\."),
+            (5, "FAILURE", r"due_sources was last evaluated \d s ago, and failed\."),
+        ):
+            tick(age, status)
+            assert re.fullmatch(f"due_tick: {words}", reasons())
+        ticks.clear()
+        assert reasons() == "due_tick: The sensor due_sources has never been evaluated, or is stopped."
+        tick(5)
+        let_wait(datasense, instance.create_run_for_job(_idle_job).run_id)
+        assert reasons().startswith("queue: It does not move: 1 runs wait")
+        other = instance.create_run_for_job(_idle_job).run_id
+        datasense.rows("UPDATE runs SET status = 'STARTED' WHERE run_id = %s", other)
+        assert reasons() == "", "a queue that is merely full moves"
+        assert reasons(min_free_memory_mb=10**9).startswith("memory: ")
+        assert reasons(min_free_disk_mb=10**9).startswith("disk: ")
+        with monkeypatch.context() as patch:
+            patch.setattr(health, "CONNECTIONS_SHARE", 0.0)
+            assert re.fullmatch(r"database: \d+ of \d+ connections are used\.", reasons())
+        ((version,),) = datasense.rows("SELECT version_num FROM datasense.alembic_version")
+        datasense.rows("UPDATE datasense.alembic_version SET version_num = '0001'")
+        assert reasons() == f"catalog: It is at version 0001; this program's is {version}."
+        datasense.rows("UPDATE datasense.alembic_version SET version_num = %s", version)
+        name = datasense.database_url.rpartition("/")[2]
+        datasense.rows(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        catalog_engine().dispose()
+        try:
+            assert reasons().startswith("database: It takes no writes.")
+        finally:
+            writing = psycopg.connect(
+                datasense.database_url, options="-c default_transaction_read_only=off", autocommit=True
+            )
+            writing.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only".encode())
+            writing.close()
 
 
 @dg.op

@@ -17,9 +17,9 @@ from examples.make_submissions import demo_accounts
 
 
 @pytest.fixture(scope="module")
-def module_database(server_url: str) -> Iterator[str]:
-    """An empty database for a module of tests."""
-    with fresh_database(server_url, "platform") as url:
+def module_database(server_url: str, platform_template: str) -> Iterator[str]:
+    """A database for a module of tests, in which nothing has happened."""
+    with fresh_database(server_url, "platform", template=platform_template) as url:
         yield url
 
 
@@ -56,6 +56,8 @@ def world(module_database: str, kobo: Any, tmp_path_factory: pytest.TempPathFact
         variables={
             "CLEAN_WATER_KOBO_TOKEN": "demo-token-of-clean-water",
             "HIMALAYA_SPRINGS_KOBO_TOKEN": "demo-token-of-himalaya-springs",
+            "DATASENSE_DUE_INTERVAL_SECONDS": "5",
+            "DATASENSE_LOG_FORMAT": "json",
         },
     )
     for name in ("clean-water", "second-org"):

@@ -12,14 +12,30 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
 import psycopg
+import pytest
+from typer.testing import CliRunner
+
+from datasense_assets.cli.main import app
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import get_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
+
+
+@cache
+def http_client() -> httpx.Client:
+    """One for all questions of a process, since making one costs as much as an answer. It keeps no connection, and one
+    that a busy machine refuses is made again; an answer is taken as it is.
+    """
+    limits = httpx.Limits(max_keepalive_connections=0)
+    return httpx.Client(transport=httpx.HTTPTransport(retries=5, limits=limits), timeout=60)
 
 
 def until(what: str, check: Callable[[], T], *, seconds: float = 90.0) -> T:
@@ -42,7 +58,7 @@ def free_port() -> int:
 
 @dataclass
 class Platform:
-    """One home folder and one database; `command` and `dagster_dev` run as a user would run them."""
+    """One home folder and one database; `process`, `command` and `dagster_dev` run as a user would run them."""
 
     home: Path
     database_url: str
@@ -71,6 +87,26 @@ class Platform:
         return done.stdout
 
     def datasense(self, *words: str, code: int = 0) -> str:
+        """Run one of our commands here, as if in a process of its own, which takes longer than all that most do."""
+        with pytest.MonkeyPatch.context() as patch:
+            # all of it is put back, what the command sets too
+            before = dict(os.environ)
+            patch.chdir(ROOT)
+            os.environ.clear()
+            os.environ.update(self.environment)
+            _forget()
+            try:
+                done = CliRunner().invoke(app, words)
+                catalog_engine().dispose()
+            finally:
+                os.environ.clear()
+                os.environ.update(before)
+                _forget()
+        assert done.exit_code == code, f"{words} ended with {done.exit_code}\n{done.output[-6000:]}\n{done.exception!r}"
+        return done.stdout
+
+    def process(self, *words: str, code: int = 0) -> str:
+        """Run one of our commands in a process of its own."""
         return self.command(sys.executable, "-m", "datasense_assets.cli.main", *words, code=code)
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -86,9 +122,7 @@ class Platform:
         return f"http://127.0.0.1:{self.port}"
 
     def graphql(self, query: str, **variables: Any) -> Any:
-        # a connection that a busy machine refuses is made again; an answer is taken as it is
-        with httpx.Client(transport=httpx.HTTPTransport(retries=5), timeout=60) as client:
-            answer = client.post(f"{self.url}/graphql", json={"query": query, "variables": variables}).json()
+        answer = http_client().post(f"{self.url}/graphql", json={"query": query, "variables": variables}).json()
         assert "errors" not in answer, json.dumps(answer["errors"])[:3000]
         return answer["data"]
 
@@ -123,9 +157,14 @@ class Platform:
     def _answers(self, process: subprocess.Popen[bytes], log: Path) -> bool:
         assert process.poll() is None, log.read_text()[-6000:]
         try:
-            return httpx.get(f"{self.url}/server_info", timeout=5).status_code == 200
+            return http_client().get(f"{self.url}/server_info", timeout=5).status_code == 200
         except httpx.TransportError:
             return False
+
+
+def _forget() -> None:
+    get_settings.cache_clear()
+    catalog_engine.cache_clear()
 
 
 RUNS = """

@@ -17,6 +17,7 @@ from datasense_assets.running.warm.worker import _full_name
 from deploy.compose_file import interpolated
 from deploy.prod_local import PORTS, ROOT
 
+DOCTOR = ["datasense", "doctor", "--"]
 SECRETS = ("POSTGRES_PASSWORD", "DATASENSE_DB_PASSWORD", "PGBOUNCER_PASSWORD", "REDIS_PASSWORD")
 
 
@@ -117,6 +118,14 @@ def test_everything_goes_through_the_pooler_in_two_pools_but_migrations(services
     (allowed,) = (int(word.partition("=")[2]) for word in command if word.startswith("max_connections="))
     taken = sum(int(re.search(r"max_db_connections=(\d+)", line)[1]) for line in pools["databases"].values())  # type: ignore[index]
     assert taken <= allowed - 10, "some are left for people and backups"
+
+
+def test_what_defines_runs_and_what_starts_them_come_up_only_where_the_doctor_says_that_all_holds(
+    services: dict[str, Any],
+) -> None:
+    gated = [name for name, service in services.items() if service.get("command", [])[:3] == DOCTOR]
+    assert gated == ["code-server", "daemon"]
+    assert "metrics" in services, "there to look at what does not hold"
 
 
 def test_nothing_starts_before_what_it_needs_is_well(services: dict[str, Any]) -> None:

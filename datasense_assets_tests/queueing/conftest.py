@@ -152,13 +152,13 @@ def running_queue(
 
 
 @pytest.fixture(scope="package")
-def queue(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
+def queue(server_url: str, platform_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queue]:
     """One platform for all tests of the queue."""
     from datasense_assets_tests.queueing import test_isolation, test_limits
 
     manifests = [*test_limits.manifests(), *test_isolation.manifests()]
     with (
-        fresh_database(server_url, "queue") as url,
+        fresh_database(server_url, "queue", template=platform_template) as url,
         running_queue(url, tmp_path_factory.mktemp("home"), manifests) as found,
     ):
         yield found

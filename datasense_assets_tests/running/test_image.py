@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -71,14 +73,19 @@ def test_what_is_copied_is_sent_to_the_engine_and_nothing_else_of_the_checkout()
 
 
 def test_the_image_is_of_no_floating_base_and_runs_as_an_ordinary_user() -> None:
-    (base,) = (words for instruction, words in instructions() if instruction == "ARG")
-    assert re.fullmatch(r"PYTHON_IMAGE=python:3\.\d+\.\d+-slim-\w+", base)
+    bases = dict(words.split("=", 1) for instruction, words in instructions() if instruction == "ARG")
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", bases["PYTHON_IMAGE"])
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    assert bases["POSTGRES_IMAGE"] == services["postgres"]["image"], "client programs are of the server's version"
+    assert {stage[0][1].split()[0] for stage in stages()} == {f"${{{name}}}" for name in bases}
     last = stages()[-1]
     user = next(words for instruction, words in last if instruction == "USER")
     assert re.fullmatch(r"[1-9]\d{4}:[1-9]\d{4}", user)
     order = [instruction for instruction, _ in last]
     assert "RUN" not in order[order.index("USER") :]
     assert {"HEALTHCHECK", "CMD", "EXPOSE"} <= set(order)
+    command = json.loads(next(words for instruction, words in last if instruction == "CMD"))
+    assert command[:3] == ["datasense", "doctor", "--"]
     assert version("datasense-assets") in (ROOT / "Dockerfile").read_text("utf-8")
 
 
@@ -162,3 +169,37 @@ def test_an_ordinary_user_can_run_it_and_nothing_is_written_beside_it(built: Pat
     done = subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout.strip()) == (0, version("datasense-assets")), done.stderr[-2000:]
     assert set(built.rglob("*")) == before
+
+
+def test_the_client_programs_run_with_what_is_taken_of_the_servers_image_and_nothing_else(tmp_path: Path) -> None:
+    here = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_dump"))
+    if not here:
+        assert os.environ.get("CI") != "true", "PostgreSQL of the system is missing, which .ci/run installs"
+        pytest.skip("the system has no PostgreSQL")
+    (client,) = (stage for stage in stages() if stage[0][1].endswith(" AS client"))
+    shell = json.loads(next(words for instruction, words in client if instruction == "SHELL"))
+    work = next(words for instruction, words in client if instruction == "WORKDIR")
+    (tmp_path / work.lstrip("/")).mkdir(parents=True)
+    (copied,) = (words.split() for instruction, words in stages()[-1] if words.startswith("--from=client"))
+    (script,) = (words for instruction, words in client if instruction == "RUN")
+    script = script.replace("/usr/lib/postgresql/18/bin", str(here[-1].parent))
+    script = script.replace(copied[2], "@there@").replace("/client/", f"{tmp_path}/client/")
+    script = script.replace("@there@", f"{tmp_path}{copied[1]}")
+    done = subprocess.run([*shell, script], cwd=tmp_path / work.lstrip("/"), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in ("pg_dump", "pg_restore"):
+        program = tmp_path / "client" / "bin" / name
+        said = subprocess.run([program, "--version"], env={}, capture_output=True, text=True, check=True).stdout
+        assert said.startswith(f"{name} (PostgreSQL)")
+        seen = subprocess.run(
+            ["ldd", tmp_path / "client" / "lib" / name],
+            env={"LD_LIBRARY_PATH": str(tmp_path / "client" / "lib"), "PATH": "/usr/bin:/bin"},
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        found = dict(re.findall(r"^\s*(\S+) => (\S+)", seen, re.MULTILINE))
+        assert found["libpq.so.5"].startswith(str(tmp_path))
+        # what every image of that Debian has
+        outside = {lib for lib, place in found.items() if not place.startswith(str(tmp_path))}
+        assert outside <= {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2"}
+    size = sum(path.stat().st_size for path in (tmp_path / "client").rglob("*"))
+    assert size < 30 * 2**20

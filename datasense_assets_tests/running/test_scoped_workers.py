@@ -96,7 +96,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(server_url: str, platform_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home, files = tmp_path_factory.mktemp("scoped"), tmp_path_factory.mktemp("files")
     counts, path, dagster_home = home / "counts", home / "path", home / "dagster"
     for each in (counts, path, dagster_home):
@@ -107,7 +107,7 @@ def world(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     instance = {name: instance[name] for name in ("storage", "compute_logs", "telemetry")}
     instance["run_coordinator"] = {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"}
     (dagster_home / "dagster.yaml").write_text(yaml.safe_dump(instance))
-    with fresh_database(server_url, "scoped") as url:
+    with fresh_database(server_url, "scoped", template=platform_template) as url:
         variables = {"COUNT_FOLDER": str(counts), "PYTHONPATH": str(path), "DAGSTER_HOME": str(dagster_home)}
         made = World(Platform(home, url, variables), counts)
         (files / "wells.csv").write_text("code,depth\n1,10\n2,60\n", encoding="utf-8")
@@ -132,7 +132,7 @@ def world(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         }
         (home / "manifest.yaml").write_text(yaml.safe_dump(manifest))
         made.platform.datasense("apply", str(home / "manifest.yaml"))
-        made.platform.datasense("sync", "clean-water/wells", "--local")
+        made.platform.process("sync", "clean-water/wells", "--local")
         made.platform.execute(MANY)
         # a webserver with its code server, and no daemon
         with made.platform.dagster_dev("-m", "dagster_webserver", seconds=300):
@@ -141,10 +141,10 @@ def world(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_the_command_line_builds_its_source_alone(world: World) -> None:
     world.forget()
-    world.platform.datasense("sync", "clean-water/wells", "--local")
+    world.platform.process("sync", "clean-water/wells", "--local")
     assert world.counted() == [{"made": [WELLS], "checks": []}]
     world.forget()
-    world.platform.datasense("build", "clean-water/deep", "--local")
+    world.platform.process("build", "clean-water/deep", "--local")
     assert world.counted() == [{"made": [RECIPE], "checks": []}]
 
 

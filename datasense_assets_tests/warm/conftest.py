@@ -244,13 +244,13 @@ def _quick(config: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def warm(server_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+def warm(server_url: str, platform_template: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
     home = tmp_path_factory.mktemp("warm")
     config = yaml.safe_load((ROOT / "dagster.yaml").read_text(encoding="utf-8"))
     _quick(config)
     (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     with (
-        fresh_database(server_url, "warm") as url,
+        fresh_database(server_url, "warm", template=platform_template) as url,
         redis_server(tmp_path_factory.mktemp("redis")) as broker,
         serve_gates() as gates,
         pytest.MonkeyPatch.context() as patch,

@@ -81,11 +81,11 @@ def test_what_cannot_work_is_said_before_anything_starts(
 
 
 def test_one_command_runs_everything_keeps_it_alive_and_leaves_nothing_behind(
-    server_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server_url: str, platform_template: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis_program()
     port = free_port()
-    with fresh_database(server_url, "up") as url, serve_gates() as gates:
+    with fresh_database(server_url, "up", template=platform_template) as url, serve_gates() as gates:
         platform = Platform(tmp_path, url, port=port)
         (tmp_path / "acme.yaml").write_text(yaml.safe_dump(manifest(gates)), encoding="utf-8")
         platform.datasense("apply", "--no-discover", str(tmp_path / "acme.yaml"))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 from sqlalchemy import text
 
+from datasense_assets.catalog.migrate import current_version
 from datasense_assets.catalog.state import read_run_limits
 from datasense_assets.operations.doctor import demand as dm
 from datasense_assets.operations.doctor import programs, server, workers
@@ -65,8 +66,8 @@ def examine(
 def say_at_start(settings: Settings) -> None:
     """Where this is production, log what does not hold, once a code server has loaded; it goes on all the same.
 
-    Loading again must not depend on it: a limit that is set too high would take the whole platform along. Whoever
-    wants a process not to start so, starts it by `datasense doctor -- ...`.
+    Loading again must not depend on it: a limit that is set too high would take the whole platform along. What is
+    started by `datasense doctor -- ...` does not start so.
     """
     if not settings.is_production:
         return
@@ -74,9 +75,14 @@ def say_at_start(settings: Settings) -> None:
     from datasense_assets.running.owners import catalog_engine
 
     with ExitStack() as opened:
-        for each in examine(catalog_engine, lambda: opened.enter_context(open_instance()), settings):
-            level = {Level.WRONG: logging.ERROR, Level.FINE: logging.DEBUG}.get(each.level, logging.WARNING)
-            _log.log(level, "%s: %s", each.name, " ".join(filter(None, (each.said, *each.sums, each.fix))))
+        log(examine(catalog_engine, lambda: opened.enter_context(open_instance()), settings))
+
+
+def log(findings: Iterable[Finding]) -> None:
+    """A line a finding: an error where it cannot hold, nothing where all is fine."""
+    for each in findings:
+        level = {Level.WRONG: logging.ERROR, Level.FINE: logging.DEBUG}.get(each.level, logging.WARNING)
+        _log.log(level, "%s: %s", each.name, " ".join(filter(None, (each.said, *each.sums, each.fix))))
 
 
 def _in_database(
@@ -84,6 +90,9 @@ def _in_database(
 ) -> Iterator[Finding]:
     yield from _each("server", lambda: server.look_at_server(connection, settings))
     yield from _each("clock", lambda: server.look_at_clock(connection))
+    if current_version(connection) is None:
+        # `migrations` has said so, and all else is in there
+        return
     yield from _each("rights", lambda: server.look_at_rights(connection))
     yield from _each("indexes", lambda: server.look_at_indexes(connection))
     yield from _each("secrets", lambda: _secrets(connection, settings))

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+# What tenants write and what fills up by itself: said at each start, and no reason to keep a whole platform down.
+_CHANGES_WHILE_IT_RUNS = frozenset({"places", "quotas", "secrets", "shards", "disk"})
+
 
 class Level(StrEnum):
     """`fine`; `note`: holds today, and worth a look; `wrong`: cannot hold; `unseen`: it could not be looked at."""
@@ -46,3 +49,9 @@ def worst(findings: Iterable[Finding]) -> Level:
     """The level of all of them together: `wrong` before `unseen` before `note`."""
     levels = {finding.level for finding in findings}
     return next((each for each in (Level.WRONG, Level.UNSEEN, Level.NOTE) if each in levels), Level.FINE)
+
+
+def against_starting(findings: Iterable[Finding]) -> list[Finding]:
+    """Those for which nothing of a production is started: what operators have set, and what could not be seen."""
+    bad = (Level.WRONG, Level.UNSEEN)
+    return [each for each in findings if each.level in bad and each.name not in _CHANGES_WHILE_IT_RUNS]
