@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint dev prod-local clean
+# where it is set, each process of each test compiles what it imports
+export PYTHONDONTWRITEBYTECODE =
+
+.PHONY: install demo test lint collect dev prod-local clean
 
 install: $(STAMP)
 
@@ -32,8 +35,14 @@ lint: install
 	$(BIN)/lint-imports
 	$(BIN)/hadolint Dockerfile
 
-# more workers than cores: many tests wait for servers, windows and processes of their own; they are ordered by conftest.py
-test: lint
+# every test is found, and pytest's rewriting of its asserts kept for the processes that run it
+collect: install
+	$(BIN)/python -m pytest --collect-only -q >/dev/null
+
+# Lint and collect keep one core busy each. Then more workers than cores: many tests wait for servers, windows and
+# processes of their own. conftest.py says which come first.
+test: install
+	$(MAKE) -j2 lint collect
 	$(BIN)/python -m pytest -n 4 --dist loadgroup --no-loadscope-reorder -m "not alone" $(PYTEST_ARGS)
 	$(BIN)/python -m pytest -m alone
 

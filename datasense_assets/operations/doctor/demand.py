@@ -113,6 +113,10 @@ def runs_a_day(schedule: Any) -> float:
 
 def look_at_lanes(limits: Limits, demand: Demand) -> Iterator[Finding]:
     """Places of the lanes against all places, and what the schedules need of them."""
+    if limits.total == 0:
+        # as before an upgrade: somebody holds the platform still, and what starts then starts nothing
+        yield note("lanes", "No run is started: the limit of all runs is 0.", "datasense limits unset total")
+        return
     scheduled, backfill = limits.of("lane", Lane.SCHEDULED.value), limits.of("lane", Lane.BACKFILL.value)
     kept = kept_for_people(limits)
     sums = f"{limits.total} in all - {scheduled} scheduled - {backfill} backfill = {kept} for people and recipes"
