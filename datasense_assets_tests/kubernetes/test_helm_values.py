@@ -153,6 +153,7 @@ def test_the_doctor_stands_before_the_daemon_with_what_the_daemon_has(values: ch
         *daemon["env"], {"name": chart.PASSWORD_VARIABLE, "valueFrom": {"secretKeyRef": password}},
     ]  # fmt: skip
     instance = doctor["volumeMounts"][-1]
+    assert instance["subPath"] == "dagster.yaml"
     assert instance["mountPath"] == f"{values['global']['dagsterHome']}/dagster.yaml"
     assert doctor["volumeMounts"][:-1] == daemon["volumeMounts"]
     assert doctor["securityContext"] == daemon["securityContext"]
