@@ -70,20 +70,23 @@ def test_runs_are_watched_alike_but_for_how_often_a_cluster_is_asked(
     assert laptop["retention"]["sensor"]["purge_after_days"].items() <= kept.items()
 
 
-def test_nobody_looks_more_or_less_often_than_the_settings_default_says(values: chart.Values) -> None:
-    """Neither the chart, nor compose, nor the workers' manifests set an interval of their own, nor another instance."""
+def test_everybody_looks_as_often_wherever_it_runs(values: chart.Values) -> None:
+    # the one interval that Dagster has another default for, and no other
     services = yaml.safe_load((chart.ROOT / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
     platform = [each for each in services.values() if each["image"].startswith("datasense-assets:")]
     for service in platform:
         assert not [mount for mount in service["volumes"] if "dagster" in mount], "the image's dagster.yaml holds"
-    given = [name for service in platform for name in service["environment"]]
+    given = [pair for service in platform for pair in service["environment"].items()]
     for part in (values["dagsterDaemon"], *values["dagster-user-deployments"]["deployments"]):
-        given += [each["name"] for each in part["env"]]
+        given += [(each["name"], each["value"]) for each in part["env"]]
     for deployment in of_kind("Deployment"):
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
-        given += [each["name"] for each in container["env"]]
-    assert "DATASENSE_DATABASE_URL" in given
-    assert not [name for name in given if name.endswith("_INTERVAL_SECONDS") or name == "DAGSTER_HOME"]
+        given += [(each["name"], each.get("value")) for each in container["env"]]
+    assert "DAGSTER_HOME" not in dict(given)
+    intervals = {(name, str(value)) for name, value in given if name.endswith("_INTERVAL_SECONDS")}
+    assert intervals == {("FRESHNESS_DAEMON_INTERVAL_SECONDS", "300")}
+    assert set(services["daemon"]["environment"]) & dict(intervals).keys(), "compose"
+    assert {each["name"] for each in values["dagsterDaemon"]["env"]} & dict(intervals).keys(), "the chart"
 
 
 def test_the_cluster_names_the_same_run_coordinator_and_sizes_of_pods_beside(
@@ -149,9 +152,8 @@ def test_the_doctor_stands_before_the_daemon_with_what_the_daemon_has(values: ch
     assert doctor["image"] == chart.image_name(daemon["image"])
     assert [each["secretRef"] for each in doctor["envFrom"]] == daemon["envSecrets"]
     password = {"name": values["global"]["postgresqlSecretName"], "key": chart.PASSWORD_KEY}
-    assert doctor["env"] == [
-        *daemon["env"], {"name": chart.PASSWORD_VARIABLE, "valueFrom": {"secretKeyRef": password}},
-    ]  # fmt: skip
+    own = [each for each in daemon["env"] if not each["name"].endswith("_INTERVAL_SECONDS")]
+    assert doctor["env"] == [*own, {"name": chart.PASSWORD_VARIABLE, "valueFrom": {"secretKeyRef": password}}]
     instance = doctor["volumeMounts"][-1]
     assert instance["subPath"] == "dagster.yaml"
     assert instance["mountPath"] == f"{values['global']['dagsterHome']}/dagster.yaml"
