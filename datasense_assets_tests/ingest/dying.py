@@ -143,7 +143,8 @@ def _set_clock(ahead: float) -> None:
     load.datetime = Ahead  # type: ignore[misc]
 
 
-def _forks() -> Any:
+def forks() -> Any:
+    """A context whose processes are forked from one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["datasense_assets_tests.ingest.warm"])
     return context
@@ -151,7 +152,7 @@ def _forks() -> Any:
 
 def run_apart(order: Order) -> int:
     """Do the sync in a process of its own; its exit code, -9 where it was killed."""
-    child = _forks().Process(target=_child, args=(order, None, None))
+    child = forks().Process(target=_child, args=(order, None, None))
     child.start()
     child.join(120)
     assert child.exitcode is not None
@@ -160,14 +161,14 @@ def run_apart(order: Order) -> int:
 
 def start_apart(order: Order) -> Any:
     """The process of a sync that goes on by itself."""
-    child = _forks().Process(target=_child, args=(order, None, None))
+    child = forks().Process(target=_child, args=(order, None, None))
     child.start()
     return child
 
 
 def run_at_once(*orders: Order) -> list[int]:
     """Do the syncs in processes that begin at the same moment; their exit codes."""
-    context = _forks()
+    context = forks()
     ready, go = context.Semaphore(0), context.Event()
     children = [context.Process(target=_child, args=(order, ready, go)) for order in orders]
     for child in children:

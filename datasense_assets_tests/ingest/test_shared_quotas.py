@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +15,8 @@ from datasense_assets.catalog.apply import apply_manifest
 from datasense_assets.catalog.manifest import parse_manifest
 from datasense_assets.catalog.migrate import migrate
 from datasense_assets.warehouse.database import engine
+from datasense_assets_tests.ingest.dying import forks
+from datasense_assets_tests.ingest.quota_worker import work
 from datasense_assets_tests.stand_ins.google_book import Book, Tab
 from datasense_assets_tests.stand_ins.google_sheets import Account, Google, Quota, serve
 from datasense_assets_tests.stand_ins.surveycto import PASSWORD, USER, Form, StandIn
@@ -28,7 +25,6 @@ from examples import kobo_faults
 from examples.kobo_stand_in import serve as serve_kobo
 from examples.make_submissions import demo_accounts
 
-WORKER = Path(__file__).with_name("quota_worker.py")
 PROCESSES = 6
 
 
@@ -57,37 +53,27 @@ class Workers:
                 (name, host, calls, seconds),
             )
 
-    @contextmanager
-    def started(self, sources: Sequence[str], seconds: float, **settings: str) -> Iterator[list[subprocess.Popen[str]]]:
-        """One process a source named; they read for so many seconds from the moment that the block begins."""
-        environment = {**os.environ, **self.environment, **settings}
-        running = [
-            subprocess.Popen(
-                [sys.executable, str(WORKER), f"acme/{source}", str(seconds)],
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for source in sources
-        ]
-        try:
-            for process in running:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ready\n"
-            for process in running:
-                assert process.stdin is not None
-                process.stdin.write("go\n")
-                process.stdin.flush()
-            yield running
-        finally:
-            for process in running:
-                process.kill()
-                process.wait()
-
     def read(self, sources: Sequence[str], seconds: float, **settings: str) -> list[dict[str, Any]]:
-        with self.started(sources, seconds, **settings) as running:
-            return [json.loads(process.communicate(timeout=240)[0]) for process in running]
+        """What one process a source named tells; they read for so many seconds from the same moment on."""
+        environment, context, running = {**self.environment, **settings}, forks(), []
+        try:
+            for source in sources:
+                ours, theirs = context.Pipe()
+                process = context.Process(target=work, args=(environment, f"acme/{source}", seconds, theirs))
+                process.start()
+                running.append((process, ours))
+            for _, pipe in running:
+                assert pipe.poll(60), "a worker does not come to its source"
+                assert pipe.recv() == "ready"
+            for _, pipe in running:
+                pipe.send("go")
+            for _, pipe in running:
+                assert pipe.poll(240), "a worker does not end"
+            return [pipe.recv() for _, pipe in running]
+        finally:
+            for process, _ in running:
+                process.kill()
+                process.join()
 
 
 @pytest.fixture
