@@ -26,8 +26,9 @@ def _reference(text: str) -> str:
 
 
 def _recipe_name(text: str) -> str:
-    if "__" in text:
-        raise PydanticCustomError("invalid_value", "has '__', which is kept for source tables; use one '_'")
+    if "__" in text.replace("-", "_"):
+        said = "has '__' (a '-' is one too), which is kept for source tables; use one '_'"
+        raise PydanticCustomError("invalid_value", said)
     return text
 
 

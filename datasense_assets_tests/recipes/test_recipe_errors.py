@@ -226,6 +226,8 @@ FORM: list[tuple[dict[str, Any], list[tuple[str, str]]]] = [
     ({"version": 2}, [("invalid_value", "version")]),
     ({"name": "No Spaces"}, [("invalid_value", "name")]),
     ({"name": "a__b"}, [("invalid_value", "name")]),
+    ({"name": "a--b"}, [("invalid_value", "name")]),
+    ({"name": "a-_b"}, [("invalid_value", "name")]),
     ({"inputs": {}}, [("invalid_value", "inputs")]),
     ({"inputs": {"t": "table:x"}}, [("invalid_value", "inputs.t")]),
     ({"stepz": []}, [("unknown_field", "stepz")]),
