@@ -359,3 +359,11 @@ def test_a_constant_of_an_unknown_type_is_told() -> None:
     clause = {"column": "a", "operator": "=", "operand": {"value": "7", "is_col": False}}
     done = import_dalgo({"type": "where", "config": {"input": MAIN, "output_name": "x", "clauses": [clause]}})
     assert "the type of 'a' is not known" in done.notes[0].message
+
+
+@pytest.mark.parametrize(
+    ("written", "name"), [("Out  put", "out_put"), ("a-_b--c__d", "a_b_c_d"), ("2026 visits!", "model_2026_visits")]
+)
+def test_a_model_of_any_name_is_a_recipe(written: str, name: str) -> None:
+    done = import_dalgo({"type": "dropcolumns", "config": {"input": MAIN, "output_name": written, "columns": ["a"]}})
+    assert ([recipe["name"] for recipe in done.recipes], done.problems) == ([name], [])

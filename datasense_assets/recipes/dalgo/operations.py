@@ -388,7 +388,7 @@ def add_input(given: Config, model: Model, path: str) -> str:
 
 def recipe_name(name: str) -> str:
     """A model's name as a recipe has it."""
-    plain = re.sub(r"_+", "_", re.sub(r"[^a-z0-9_-]", "_", name.lower())).strip("_-")
+    plain = re.sub(r"[_-]{2,}", "_", re.sub(r"[^a-z0-9_-]", "_", name.lower())).strip("_-")
     return (plain if plain[:1].isalpha() else f"model_{plain}")[:40].rstrip("_-")
 
 
