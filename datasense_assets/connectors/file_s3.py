@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import aiohttp
 import fsspec.asyn
 from botocore import exceptions as aws
 from s3fs import S3FileSystem
 
+from datasense_assets.connectors.addresses import server_of
 from datasense_assets.connectors.base import CallBudget, NetworkPolicy, ReadStats
 from datasense_assets.connectors.errors import (
     AccessForbidden,
@@ -30,10 +32,9 @@ from datasense_assets.connectors.errors import (
 )
 from datasense_assets.connectors.file_config import FileConfig
 from datasense_assets.connectors.file_places import FoundFile, wanted_names
-from datasense_assets.connectors.http import MAX_FILE_BYTES, server_of
+from datasense_assets.connectors.http import MAX_FILE_BYTES
 from datasense_assets.connectors.network import may_connect
 
-ATTEMPTS = 4
 _AGAIN = "It is tried again later."
 _PATTERN = frozenset("*?[")
 _REFUSED = frozenset(
@@ -41,6 +42,10 @@ _REFUSED = frozenset(
 )
 _SLOW = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests"})
 _GONE = frozenset({"NoSuchKey", "NoSuchBucket", "404"})
+
+
+class _BrokenOff(Unavailable):
+    """A body ended before its end; what asks for it asks again."""
 
 
 class S3Place:
@@ -86,14 +91,14 @@ class S3Place:
             if size > MAX_FILE_BYTES:
                 raise BadConfig(f"{file.where} is larger than {MAX_FILE_BYTES:,} bytes.", advice="Split it.")
             target = self._temporary("object")
-            for attempt in range(1, ATTEMPTS + 1):
-                with self._call(file.where) as filesystem:
+            for attempt in range(1, self._policy.attempts + 1):
+                with suppress(_BrokenOff), self._call(file.where) as filesystem:
                     filesystem.get_file(info["name"], str(target))
-                got = target.stat().st_size
+                got = target.stat().st_size if target.exists() else 0
                 self._stats.bytes += got
                 if got == size:
                     break
-                if attempt == ATTEMPTS:
+                if attempt == self._policy.attempts:
                     raise Unavailable(f"{file.where} broke off after {got:,} of {size:,} bytes.", advice=_AGAIN)
             self._fetched[file.name] = target
         return self._fetched[file.name]
@@ -155,9 +160,9 @@ class S3Place:
                 endpoint_url=self._config.endpoint_url,
                 client_kwargs={"region_name": self._config.region or "us-east-1"},
                 config_kwargs={
-                    "connect_timeout": self._policy.timeout,
+                    "connect_timeout": self._policy.connect_timeout,
                     "read_timeout": self._policy.timeout,
-                    "retries": {"max_attempts": ATTEMPTS, "mode": "standard"},
+                    "retries": {"total_max_attempts": self._policy.attempts, "mode": "standard"},
                     "proxies": {},
                     "ignore_configured_endpoint_urls": True,
                     "connector_args": {"socket_factory": self._socket},
@@ -167,6 +172,7 @@ class S3Place:
                 use_listings_cache=False,
                 loop=fsspec.asyn.get_loop(),
             )
+            self._opened.retries = 1  # those of botocore are enough: each of s3fs's would be so many again
             self._opened.connect()
             self._opened.s3.meta.events.register("before-send.s3", self._count)
         return self._opened
@@ -215,7 +221,9 @@ class S3Place:
             )
         if isinstance(error, aws.ParamValidationError | aws.InvalidRegionError | ValueError):
             return BadConfig(f"{where} is no address of a bucket and a key.", advice="Write s3://bucket/key.")
-        return Unavailable(f"{self._server} failed for {where} ({code or type(error).__name__}).", advice=_AGAIN)
+        is_body = isinstance(error, aiohttp.ClientPayloadError | aws.ResponseStreamingError | aws.IncompleteReadError)
+        kind = _BrokenOff if is_body else Unavailable
+        return kind(f"{self._server} failed for {where} ({code or type(error).__name__}).", advice=_AGAIN)
 
 
 def _plain_parts(key: str) -> list[str]:

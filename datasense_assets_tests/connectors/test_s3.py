@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from datasense_assets.connectors import NetworkPolicy, file_s3, open_connector
+from datasense_assets.connectors import NetworkPolicy, open_connector
 from datasense_assets.connectors.base import ROW_ID, Connector
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, ResourceGone, Throttled, Unavailable
 from datasense_assets_tests.connectors.conftest import rows
@@ -72,14 +72,16 @@ def test_slow_down_and_a_body_that_breaks_off_are_mended_by_trying_again(bucket:
     assert len(rows(opened(bucket, "s3://data/big.csv"))) == 999
 
 
-def test_what_does_not_mend_is_said(bucket: S3StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(file_s3, "ATTEMPTS", 1)
+def test_what_does_not_mend_is_said_after_as_many_tries_as_are_allowed(bucket: S3StandIn) -> None:
     bucket.cut = 100
     with pytest.raises(Unavailable):
-        rows(opened(bucket, "s3://data/big.csv"))
+        rows(opened(bucket, "s3://data/big.csv", attempts=2))
+    assert bucket.requests.count("GET /data/big.csv") == 2
     bucket.cut, bucket.slow = 0, 100
+    bucket.requests.clear()
     with pytest.raises(Throttled, match="asks to wait"):
-        opened(bucket, "s3://data/in/").check()
+        opened(bucket, "s3://data/in/", attempts=2).check()
+    assert len(bucket.requests) == 2
 
 
 def test_refusals_say_what_helps_and_show_no_secret(bucket: S3StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
