@@ -16,9 +16,11 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
-from datasense_assets.connectors.base import NetworkPolicy
+from datasense_assets.connectors.addresses import shown
+from datasense_assets.connectors.base import NetworkPolicy, ReadStats
 from datasense_assets.connectors.errors import BadConfig, ResourceGone
-from datasense_assets.connectors.http import FileVersion, HttpClient, shown
+from datasense_assets.connectors.file_version import FileVersion
+from datasense_assets.connectors.http import HttpClient
 
 BELIEVED_SECONDS = 86_400.0
 """How long `not modified` is believed of a server whose mark is weak: a time of change, or a weak ETag."""
@@ -62,10 +64,11 @@ def wanted_names(names: list[str], suffixes: frozenset[str]) -> list[str]:
 class LocalPlace:
     """Files of this machine, none outside the policy's root nor inside its private folder."""
 
-    def __init__(self, url: str, policy: NetworkPolicy, suffixes: frozenset[str]) -> None:
+    def __init__(self, url: str, policy: NetworkPolicy, stats: ReadStats, suffixes: frozenset[str]) -> None:
         """Keep the parts; nothing is looked at."""
-        self.where, self._policy, self._suffixes = url, policy, suffixes
+        self.where, self._policy, self._stats, self._suffixes = url, policy, stats, suffixes
         self._paths: dict[str, Path] = {}
+        self._counted: set[str] = set()
 
     @property
     def is_set(self) -> bool:
@@ -95,10 +98,12 @@ class LocalPlace:
         return [FoundFile(name, str(PurePosixPath(self.where).parent / name)) for name in self._paths]
 
     def fetch(self, file: FoundFile) -> Path:
-        """The file where it lies."""
-        if file.name not in self._paths:
-            self.files()
-        return self._paths[file.name]
+        """The file where it lies; its bytes count as read, once."""
+        path = self._path(file)
+        if file.name not in self._counted:
+            self._counted.add(file.name)
+            self._stats.bytes += path.stat().st_size
+        return path
 
     def fingerprint(self, previous: str | None) -> str | None:
         """Names, sizes and times of change (those of the entry too, which a copy cannot keep); and the content where a
@@ -106,7 +111,7 @@ class LocalPlace:
         """
         entries = []
         for file in self.files():
-            path = self.fetch(file)
+            path = self._path(file)
             stat = path.stat()
             entry = f"{file.name}:{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ctime_ns}:{stat.st_ino}"
             fresh = time.time() - max(stat.st_mtime, stat.st_ctime) < _SETTLED_SECONDS
@@ -118,6 +123,11 @@ class LocalPlace:
         if len(kept) == 2 and kept[1] == plain:
             return previous
         return f"files {plain} {_digest(file_hash(path) for _, path, _ in entries)}"
+
+    def _path(self, file: FoundFile) -> Path:
+        if file.name not in self._paths:
+            self.files()
+        return self._paths[file.name]
 
     def _base_and_pattern(self, path: Path) -> tuple[Path, str]:
         checked = self._checked(path)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from datasense_assets.connectors.authorization import basic_authorization, header_value
 from datasense_assets.connectors.base import (
     ROW_ID,
     CallBudget,
@@ -31,7 +32,7 @@ from datasense_assets.connectors.excel_rows import EmptySheet, ExcelRows
 from datasense_assets.connectors.file_config import S3_CREDENTIALS, CsvConfig, FileConfig
 from datasense_assets.connectors.file_parts import Part, Parts, packed_suffixes
 from datasense_assets.connectors.file_places import LocalPlace, Place, WebPlace
-from datasense_assets.connectors.http import HttpClient, basic_authorization, header_value
+from datasense_assets.connectors.http import HttpClient
 from datasense_assets.connectors.json_rows import JsonRows
 from datasense_assets.connectors.parquet_rows import ParquetRows
 from datasense_assets.connectors.row_pages import NamedReader, RowReader, read_pages
@@ -147,7 +148,7 @@ class FileConnector:
 
             return S3Place(self._config, credentials, self._policy, self.stats, suffixes, self._temporary, budget)
         if not self._config.is_web:
-            return LocalPlace(self._config.url, self._policy, suffixes)
+            return LocalPlace(self._config.url, self._policy, self.stats, suffixes)
         # downloads commonly end at a signed link on another host, which needs no credential
         self._client = HttpClient(
             self._policy, self.stats, authorization=_authorization(credentials), follow_elsewhere=True, budget=budget

@@ -16,6 +16,8 @@ from urllib.parse import urlencode
 
 from google.auth import crypt, jwt
 
+from datasense_assets.connectors.addresses import server_of, shown
+from datasense_assets.connectors.authorization import header_value
 from datasense_assets.connectors.base import CallBudget, NetworkPolicy, ReadStats
 from datasense_assets.connectors.errors import (
     AccessForbidden,
@@ -26,7 +28,7 @@ from datasense_assets.connectors.errors import (
     ResourceGone,
     Throttled,
 )
-from datasense_assets.connectors.http import HttpClient, header_value, server_of, shown
+from datasense_assets.connectors.http import HttpClient
 
 SCOPE = "https://www.googleapis.com/auth/spreadsheets.readonly"
 TOKEN_URI = "https://oauth2.googleapis.com/token"  # noqa: S105  an address

@@ -10,10 +10,11 @@ import re
 import time
 from urllib.parse import quote
 
+from datasense_assets.connectors.authorization import header_value
 from datasense_assets.connectors.base import CallBudget, NetworkPolicy, ReadStats
 from datasense_assets.connectors.errors import SourceError
 from datasense_assets.connectors.google_account import ServiceAccount, fetch_token
-from datasense_assets.connectors.http import HttpClient, header_value
+from datasense_assets.connectors.http import HttpClient
 
 SCOPE = "https://www.googleapis.com/auth/drive.metadata.readonly"
 BELIEVED_SECONDS = 86_400.0

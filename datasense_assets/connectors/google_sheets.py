@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
+from datasense_assets.connectors.addresses import server_of
 from datasense_assets.connectors.base import (
     ROW_ID,
     CallBudget,
@@ -28,7 +29,6 @@ from datasense_assets.connectors.google_account import GoogleApi, ServiceAccount
 from datasense_assets.connectors.google_drive import DriveFile, drive_root
 from datasense_assets.connectors.google_ranges import METADATA_FIELDS, Area, Book, read_book
 from datasense_assets.connectors.google_table import SheetTable
-from datasense_assets.connectors.http import server_of
 
 SMALL_CELLS = 200_000
 BATCH_CELLS = 500_000

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 
 from datasense_assets.connectors.base import ROW_ID, ColumnInfo, Page, Rejected
-from datasense_assets.connectors.errors import BadConfig, BadData
+from datasense_assets.connectors.errors import BadData
 from datasense_assets.connectors.google_cells import (
     ERRORS,
     PLAIN,
@@ -27,6 +27,7 @@ from datasense_assets.connectors.google_cells import (
     is_number,
     read_header,
 )
+from datasense_assets.connectors.google_keys import SheetKeys
 from datasense_assets.connectors.google_ranges import Area
 from datasense_assets.connectors.personal import looks_personal
 
@@ -212,7 +213,7 @@ class SheetTable:
         """
         columns = self.columns()
         header = self.header()
-        keys = _Keys([_key_index(name, header, self.where) for name in key], key)
+        keys = SheetKeys.of(key, header, self.where)
         errors: Counter[str] = Counter()
         good = bad = 0
         names = [info.key for _, info in columns]
@@ -279,39 +280,6 @@ class SheetTable:
             f"{self.where} has no header in {self._rows_named()}, though row {at + 1} holds values.",
             advice=f"If the header was moved there, set `header_row: {at + 1 - self.area.top}`.",
         )
-
-
-class _Keys:
-    r"""Row ids: the row's number, or the key columns joined by `|` (itself and `\` escaped), each once."""
-
-    def __init__(self, indexes: Sequence[int], names: Sequence[str]) -> None:
-        self._indexes, self._names = indexes, ", ".join(names)
-        self._seen: set[str] = set()
-
-    def identify(self, row: int, texts: Sequence[str | None]) -> tuple[str | None, str]:
-        """The row's id; or None and the reason why it has none."""
-        if not self._indexes:
-            return str(row + 1), ""
-        parts = [texts[index] for index in self._indexes]
-        if any(part is None for part in parts):
-            return None, f"has no value in its key ({self._names})"
-        whole = [part for part in parts if part is not None]
-        escaped = [part.replace("\\", "\\\\").replace("|", "\\|") for part in whole]
-        row_id = whole[0] if len(whole) == 1 else "|".join(escaped)
-        if row_id in self._seen:
-            return None, f"has the same key ({self._names}) as an earlier row"
-        self._seen.add(row_id)
-        return row_id, ""
-
-
-def _key_index(name: str, header: SheetHeader, where: str) -> int:
-    if name in header.keys:
-        return header.keys.index(name)
-    if name in header.labels:
-        return header.labels.index(name)
-    raise BadConfig(
-        f"{where} has no column {name!r} to use as a key.", advice=f"Its columns are: {', '.join(header.keys)}."
-    )
 
 
 def _chunks(rows: Iterator[tuple[int, list[Any]]], size: int) -> Iterator[list[tuple[int, list[Any]]]]:

@@ -8,45 +8,46 @@ trace.
 
 from __future__ import annotations
 
-import base64
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
-import httpcore
 import httpx
 
-from datasense_assets.connectors.answers import failure_of, web_page_words
+from datasense_assets.connectors.addresses import asked, joined, may_not_leave, same_server, server_of, shown
+from datasense_assets.connectors.answers import web_page_words
 from datasense_assets.connectors.base import CallBudget, NetworkPolicy, ReadStats
-from datasense_assets.connectors.config_fields import server_name
 from datasense_assets.connectors.errors import (
     BadConfig,
     BadData,
-    CredentialRefused,
     OutOfQuota,
     Throttled,
     Unavailable,
 )
+from datasense_assets.connectors.file_version import FileVersion
+from datasense_assets.connectors.http_failures import (
+    ERROR_BODY_BYTES,
+    NOT_MODIFIED,
+    TookTooLongToAnswer,
+    network_failures,
+    raise_for_status,
+)
 from datasense_assets.connectors.json_text import decode
-from datasense_assets.connectors.network import CheckedTransport, Deadline, Overdue
+from datasense_assets.connectors.network import CheckedTransport, Deadline
 
 ATTEMPTS = 4
 MAX_REDIRECTS = 5
-SETTLED_SECONDS = 60.0
-NOT_MODIFIED = 304
 MAX_JSON_BYTES = 256 * 1024**2
 MAX_JSON_SECONDS = 300.0
 MAX_FILE_BYTES = 20 * 1024**3
 MAX_FILE_SECONDS = 4 * 3600.0
-_ERROR_BODY_BYTES = 64 * 1024
 _JSON = {"accept": "application/json"}
 _AGAIN = "It is tried again later."
 _SERVER = "Ask the server's owner, or give another address."
@@ -57,74 +58,6 @@ T = TypeVar("T")
 def pause(seconds: float) -> None:
     """Wait; a name of its own so that tests need not."""
     threading.Event().wait(seconds)
-
-
-def shown(url: str) -> str:
-    """The address as it may appear in a message: without user, query and fragment."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}{parts.path}"
-
-
-def server_of(url: str) -> str:
-    """The server that a quota is about: its name, and its port where the address gives one."""
-    return server_name(url)
-
-
-def header_value(prefix: str, secret: str) -> str:
-    """`prefix` and the secret as the value of an `Authorization` header.
-
-    Raises:
-        CredentialRefused: the secret is empty or has characters that no header can carry; it is not quoted.
-
-    """
-    secret = secret.strip()
-    if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
-        raise CredentialRefused(
-            "The credential is empty, or holds spaces, line breaks or letters that no token has.",
-            advice="Copy it again: the token alone, without quotes or other words.",
-        )
-    return f"{prefix} {secret}"
-
-
-def basic_authorization(credentials: Mapping[str, str]) -> str:
-    """`username` and `password` as the value of an `Authorization` header; raises CredentialRefused."""
-    pair = f"{credentials['username'].strip()}:{credentials['password'].strip()}"
-    return header_value("Basic", base64.b64encode(pair.encode()).decode())
-
-
-@dataclass(frozen=True)
-class FileVersion:
-    """What the server said of a file: enough to tell later that it has not changed. Bytes as received."""
-
-    etag: str | None
-    last_modified: str | None
-    content_type: str
-    date: str | None = None
-
-    @property
-    def settled_modified(self) -> str | None:
-        """The time of the last change where it is a minute old: within that second the file may change once more."""
-        if self.last_modified is None:
-            return None
-        try:
-            changed = parsedate_to_datetime(self.last_modified).timestamp()
-            now = parsedate_to_datetime(self.date).timestamp() if self.date else time.time()
-        except ValueError:
-            return None
-        return self.last_modified if now - changed >= SETTLED_SECONDS else None
-
-    @property
-    def conditions(self) -> dict[str, str]:
-        """The headers that ask for the file only if it is another than this."""
-        if self.etag:
-            return {"if-none-match": self.etag}
-        return {"if-modified-since": self.last_modified} if self.last_modified else {}
-
-
-class _TookTooLong(Unavailable):
-    """Not tried again at once: it has cost enough time."""
 
 
 @dataclass(frozen=True)
@@ -194,7 +127,7 @@ class HttpClient:
                     raise BadData(f"{where} sent more than {MAX_JSON_BYTES:,} bytes.", advice="Ask for less at a time.")
             return self._decoded(b"".join(parts), where)
 
-        return self._attempt("GET", _asked(url, params), read, headers=_JSON)
+        return self._attempt("GET", asked(url, params), read, headers=_JSON)
 
     def post_form(self, url: str, fields: Mapping[str, str], *, secret: str) -> Any:
         """The decoded JSON that answers a form sent to a login; it follows no redirect, for the form is a credential.
@@ -213,7 +146,7 @@ class HttpClient:
             body = b""
             for chunk in response.iter_bytes():
                 body += chunk
-                if len(body) > _ERROR_BODY_BYTES:
+                if len(body) > ERROR_BODY_BYTES:
                     raise BadData(f"{shown(url)} sent too much for a login.", advice="Check its address.")
             return self._decoded(body, shown(url))
 
@@ -258,18 +191,18 @@ class HttpClient:
                     file.write(chunk)
                     if head is not None and size >= head:
                         break
-            return _version(response)
+            return FileVersion.of(response.headers)
 
         accept = {"accept": "*/*"} | ({} if unless is None else unless.conditions)
         method = "GET" if files is None else "POST"
-        return self._attempt(method, _asked(url, params), save, headers=accept, files=files, within=MAX_FILE_SECONDS)
+        return self._attempt(method, asked(url, params), save, headers=accept, files=files, within=MAX_FILE_SECONDS)
 
     @staticmethod
     def _decoded(body: bytes, where: str) -> Any:
         try:
             return decode(body)
         except ValueError:
-            words = web_page_words(body[:_ERROR_BODY_BYTES].decode("utf-8", "replace"))
+            words = web_page_words(body[:ERROR_BODY_BYTES].decode("utf-8", "replace"))
         if words is not None:
             raise BadConfig(
                 f"{where} answered with a web page ({words}), not with data.",
@@ -293,7 +226,7 @@ class HttpClient:
             try:
                 with self._answer(method, url, headers, form, files, within or MAX_JSON_SECONDS) as response:
                     return action(response)
-            except (OutOfQuota, _TookTooLong):
+            except (OutOfQuota, TookTooLongToAnswer):
                 raise
             except (Unavailable, Throttled) as failure:
                 asked = failure.retry_after
@@ -324,7 +257,7 @@ class HttpClient:
         for _ in range(MAX_REDIRECTS + 1):
             with (
                 self._allowed(url, within),
-                _network_failures(url),
+                network_failures(url),
                 self._client.stream(
                     method,
                     url,
@@ -336,17 +269,17 @@ class HttpClient:
                 try:
                     location = response.headers.get("location") if response.is_redirect else None
                     if location is None:
-                        self._raise_for_status(response, url, form)
+                        raise_for_status(response, url, self._secrets(form))
                         yield response
                         return
                 finally:
                     self._stats.bytes += response.num_bytes_downloaded
             if form is not None:
                 raise BadConfig(f"{shown(url)} redirects a login.", advice="Give the address that it leads to.")
-            target = _joined(url, location)
-            if (authorization is not None or files is not None) and not _same_server(url, target):
+            target = joined(url, location)
+            if (authorization is not None or files is not None) and not same_server(url, target):
                 if files is not None or not self._follow_elsewhere:
-                    raise _may_not_leave(url, target)
+                    raise may_not_leave(url, target)
                 authorization = None
             url = target
         raise BadConfig(f"{shown(url)} redirects without end.", advice="Give the address that it should lead to.")
@@ -367,99 +300,15 @@ class HttpClient:
                     self._budget.block(server_of(url), failure.retry_after)
                 raise
 
+    def _secrets(self, form: _Form | None) -> list[str]:
+        """What a server may repeat of what it was sent."""
+        own = [self._authorization, self._authorization.partition(" ")[2]] if self._authorization else []
+        return own if form is None else [*own, form.secret]
+
     def _headers(self, url: str, authorization: str | None, headers: Mapping[str, str]) -> dict[str, str]:
         if urlsplit(url).scheme not in ("http", "https"):
             raise BadConfig(f"{shown(url)} is not an http:// or https:// address.", advice="Correct the address.")
         return dict(headers) | ({"authorization": authorization} if authorization else {})
-
-    def _raise_for_status(self, response: httpx.Response, url: str, form: _Form | None) -> None:
-        asked = "if-none-match" in response.request.headers or "if-modified-since" in response.request.headers
-        packed = response.headers.get("content-encoding", "").strip().lower()
-        readable = packed in ("", "identity", "gzip", "deflate")
-        if response.status_code == NOT_MODIFIED and asked:
-            return
-        if response.status_code == 200:
-            if readable:
-                return
-            # a packing inside a packing makes gigabytes of a few bytes before they can be counted
-            raise BadData(f"{shown(url)} sent a packing that was not asked for ({packed[:40]}).", advice=_SERVER)
-        body = b""
-        for chunk in response.iter_bytes() if readable else ():
-            body += chunk
-            if len(body) > _ERROR_BODY_BYTES:
-                break
-        text = body[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
-        if self._authorization:  # a server may repeat what it was sent
-            text = text.replace(self._authorization, "***").replace(self._authorization.partition(" ")[2], "***")
-        if form is not None:
-            text = text.replace(form.secret, "***")
-        raise failure_of(response.status_code, response.headers, text, shown(url))
-
-
-def _asked(url: str, params: Mapping[str, str] | None) -> str:
-    """The address with its query."""
-    try:
-        return str(httpx.URL(url, params=params) if params else httpx.URL(url))
-    except (httpx.InvalidURL, ValueError):
-        raise BadConfig(f"{shown(url)} is no address.", advice="Correct the address.") from None
-
-
-def _may_not_leave(url: str, target: str) -> BadConfig:
-    return BadConfig(
-        f"{shown(url)} redirects to another server ({urlsplit(target).hostname}), which may not see the credential.",
-        advice="If that server is the right one, give its address in the source's config.",
-    )
-
-
-def _joined(url: str, location: str) -> str:
-    try:
-        target = urljoin(url, location)
-        urlsplit(target).port  # noqa: B018  a bad port is found when it is read
-    except ValueError:
-        raise BadConfig(f"{shown(url)} redirects to no address.", advice="Check the address.") from None
-    return target
-
-
-def _version(response: httpx.Response) -> FileVersion:
-    headers = response.headers
-    modified, kind = headers.get("last-modified"), headers.get("content-type", "")
-    return FileVersion(headers.get("etag"), modified, kind, headers.get("date"))
-
-
-def _same_server(url: str, target: str) -> bool:
-    """Whether the credential may go along: the same scheme, host and port, or the same host from http up to https."""
-    one, other = urlsplit(url), urlsplit(target)
-    if one.hostname != other.hostname:
-        return False
-    if one.scheme == "http" and other.scheme == "https":
-        return one.port in (None, 80) and other.port in (None, 443)
-    default = {"http": 80, "https": 443}
-    return one.scheme == other.scheme and (one.port or default.get(one.scheme)) == (
-        other.port or default.get(other.scheme)
-    )
-
-
-@contextmanager
-def _network_failures(url: str) -> Iterator[None]:
-    """Turn what httpcore and httpx raise into `Unavailable` or `BadConfig`, without a chain that holds the request."""
-    where = shown(url)
-    try:
-        yield
-    except Overdue:
-        raise _TookTooLong(f"{where} took too long to answer in full.", advice=_AGAIN) from None
-    except (httpcore.TimeoutException, httpx.TimeoutException):
-        raise Unavailable(f"{where} was silent for too long.", advice=_AGAIN) from None
-    except (httpcore.ConnectError, httpx.ConnectError) as error:
-        if "certificate" in str(error).lower():
-            message = f"The TLS certificate of {where} cannot be trusted."
-            advice = "Ask the server's owner to renew it; check the server's name."
-        else:
-            message, advice = f"{where} cannot be reached.", "Check the address; it is tried again later."
-        raise Unavailable(message, advice=advice) from None
-    except (httpcore.UnsupportedProtocol, httpcore.LocalProtocolError, httpx.InvalidURL, httpx.UnsupportedProtocol):
-        raise BadConfig(f"{where} cannot be asked for.", advice="Check the address.") from None
-    except (httpcore.NetworkError, httpcore.ProtocolError, httpx.TransportError, httpx.DecodingError):
-        raise Unavailable(f"The connection to {where} broke off.", advice=_AGAIN) from None
 
 
 def _user_agent() -> str:

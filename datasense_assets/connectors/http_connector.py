@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from datasense_assets.connectors.authorization import basic_authorization
 from datasense_assets.connectors.base import CallBudget, NetworkPolicy, ReadStats
 from datasense_assets.connectors.config import ConnectorConfig
-from datasense_assets.connectors.http import HttpClient, basic_authorization
+from datasense_assets.connectors.http import HttpClient
 
 
 class HttpConnector:
@@ -30,8 +31,13 @@ class HttpConnector:
     ) -> None:
         """Keep the parts; nothing is read."""
         self.stats = ReadStats()
+        self.policy, self.budget = policy, budget
         self.config: Any = self.Config.model_validate(dict(config))
         self.client = HttpClient(policy, self.stats, authorization=self.authorization(credentials), budget=budget)
+        self.begin(credentials)
+
+    def begin(self, credentials: Mapping[str, str]) -> None:
+        """Make what a subclass keeps beside its client; nothing is read."""
 
     def authorization(self, credentials: Mapping[str, str]) -> str | None:
         """The value of the `Authorization` header; None sends none. Unless changed: Basic, by name and password."""

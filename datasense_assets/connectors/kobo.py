@@ -13,18 +13,17 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
 
+from datasense_assets.connectors.addresses import shown
+from datasense_assets.connectors.authorization import header_value
 from datasense_assets.connectors.base import (
-    CallBudget,
-    NetworkPolicy,
     Page,
     Quota,
     ReadRequest,
-    ReadStats,
     TableInfo,
 )
 from datasense_assets.connectors.config import KoboConfig
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, BadData, ResourceGone
-from datasense_assets.connectors.http import HttpClient, header_value, shown
+from datasense_assets.connectors.http_connector import HttpConnector
 from datasense_assets.connectors.kobo_form import Json, form_tables
 from datasense_assets.connectors.kobo_history import queries, read_edits, root_of
 from datasense_assets.connectors.kobo_resume import Mark
@@ -34,28 +33,21 @@ ASSETS_A_CALL = 100
 MOST_FORMS = 20_000
 
 
-class KoboConnector:
+class KoboConnector(HttpConnector):
     """One KoboToolbox account; `resource` is a form's uid."""
 
     kind: ClassVar[str] = "kobo"
     has_history: ClassVar[bool] = True
+    Config = KoboConfig
 
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        credentials: Mapping[str, str],
-        policy: NetworkPolicy,
-        *,
-        budget: CallBudget | None = None,
-    ) -> None:
-        """Keep the parts; nothing is read."""
-        self.stats = ReadStats()
-        self._config = KoboConfig.model_validate(dict(config))
-        self._client = HttpClient(
-            policy, self.stats, authorization=header_value("Token", credentials["token"]), budget=budget
-        )
+    def begin(self, credentials: Mapping[str, str]) -> None:  # noqa: ARG002  the protocol's
+        """The forms met so far."""
         self._assets: dict[str, Json] = {}
         self._no_history = False
+
+    def authorization(self, credentials: Mapping[str, str]) -> str:
+        """By the account's token."""
+        return header_value("Token", credentials["token"])
 
     @classmethod
     def quotas(cls, config: Mapping[str, Any], credentials: Mapping[str, str]) -> tuple[Quota, ...]:  # noqa: ARG003
@@ -68,7 +60,7 @@ class KoboConnector:
         encrypted = sum(bool(form.get("deployment__encrypted")) for form in forms)
         also = f", {encrypted} of them encrypted, which cannot be loaded" if encrypted else ""
         found = "1 deployed form" if len(forms) == 1 else f"{len(forms)} deployed forms"
-        return f"{shown(self._config.base_url)} accepts the token: {found}{also}."
+        return f"{shown(self.config.base_url)} accepts the token: {found}{also}."
 
     def discover(self) -> list[TableInfo]:
         """Tables of every deployed form that is not encrypted, by name; two calls a form; raise SourceError."""
@@ -90,10 +82,6 @@ class KoboConnector:
         asset = self._asset(resource)
         rows = asset.get("deployment__submission_count")
         return form_tables(asset).infos(rows if isinstance(rows, int) else None, self._history_start(asset))
-
-    def fingerprint(self, resource: str, previous: str | None) -> str | None:  # noqa: ARG002  the protocol's
-        """None: the cursor tells what is new."""
-        return None
 
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """Submissions as asked, in order of `_id`; no page where there are none.
@@ -141,10 +129,6 @@ class KoboConnector:
         for submissions in self._submissions(resource, {}, fields=["_id"]):
             yield [str(s["_id"]) for s in submissions]
 
-    def close(self) -> None:
-        """Close connections."""
-        self._client.close()
-
     def _time_query(self, request: ReadRequest) -> dict[str, Any]:
         times = {}
         if request.window is not None:
@@ -152,17 +136,17 @@ class KoboConnector:
         elif request.changed_since is not None:
             times = {"$gte": _server_time(request.changed_since)}
         elif request.cursor is not None:
-            lag = timedelta(seconds=self._config.lag_seconds)
+            lag = timedelta(seconds=self.config.lag_seconds)
             times = {"$gte": _server_time(_cursor_time(request.cursor) - lag)}
         return {"_submission_time": times} if times else {}
 
     def _edited(self, request: ReadRequest) -> list[list[Json]] | None:
         """Submissions that the form's history says were edited; None where they are to be found by reading again."""
         uid, since = request.resource, request.changed_since
-        if since is None or request.resume is not None or self._config.edits != "history" or self._no_history:
+        if since is None or request.resume is not None or self.config.edits != "history" or self._no_history:
             return None
         try:
-            edits = read_edits(self._client, self._url(f"{uid}/history/"), since)
+            edits = read_edits(self.client, self._url(f"{uid}/history/"), since)
         except (AccessForbidden, ResourceGone, BadConfig, BadData) as refused:
             self._no_history = isinstance(refused, AccessForbidden | ResourceGone)
             self.stats.notes.append(
@@ -189,7 +173,7 @@ class KoboConnector:
         while True:
             query: dict[str, Any] = {} if last is None else {"_id": {"$gt": last}}
             query |= where
-            params = {"limit": str(self._config.page_size), "sort": '{"_id":1}'}
+            params = {"limit": str(self.config.page_size), "sort": '{"_id":1}'}
             if query:
                 params["query"] = json.dumps(query, separators=(",", ":"))
             if fields is not None:
@@ -207,7 +191,7 @@ class KoboConnector:
                 return
 
     def _data(self, uid: str, params: Mapping[str, str]) -> Json:
-        answer = self._client.get_json(self._url(f"{uid}/data/"), {"format": "json", **params})
+        answer = self.client.get_json(self._url(f"{uid}/data/"), {"format": "json", **params})
         if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
             raise BadData(f"{self._where(uid)} answered without `results`.", advice="Check the server's address.")
         return answer
@@ -218,10 +202,10 @@ class KoboConnector:
         start = 0
         while start < MOST_FORMS:
             params = {"q": "asset_type:survey", "limit": str(ASSETS_A_CALL), "start": str(start), "format": "json"}
-            answer = self._client.get_json(self._url(""), params)
+            answer = self.client.get_json(self._url(""), params)
             if not isinstance(answer, dict) or not isinstance(answer.get("results"), list):
                 raise BadConfig(
-                    f"{shown(self._config.base_url)} does not answer like KoboToolbox.",
+                    f"{shown(self.config.base_url)} does not answer like KoboToolbox.",
                     advice="Check base_url, for example https://kf.kobotoolbox.org.",
                 )
             new = [form for form in answer["results"] if form.get("uid") not in seen]
@@ -236,7 +220,7 @@ class KoboConnector:
     def _asset(self, uid: str) -> Json:
         if uid not in self._assets:
             with self._named(uid):
-                asset = self._client.get_json(self._url(f"{uid}/"), {"format": "json"})
+                asset = self.client.get_json(self._url(f"{uid}/"), {"format": "json"})
             if not isinstance(asset, dict) or asset.get("uid") != uid:
                 raise BadData(f"{self._where(uid)} answered without a form.", advice="Check the server's address.")
             if asset.get("deployment__encrypted"):
@@ -273,13 +257,13 @@ class KoboConnector:
             yield
         except ResourceGone:
             raise ResourceGone(
-                f"The form {uid} is not on {shown(self._config.base_url)}, or this token may not see it: "
+                f"The form {uid} is not on {shown(self.config.base_url)}, or this token may not see it: "
                 "KoboToolbox says the same for both.",
                 advice="Check the form's id, and that it is shared with the token's account (View submissions).",
             ) from None
 
     def _url(self, tail: str) -> str:
-        return f"{self._config.base_url}/api/v2/assets/{tail}"
+        return f"{self.config.base_url}/api/v2/assets/{tail}"
 
     def _where(self, uid: str) -> str:
         return shown(self._url(f"{uid}/data/"))

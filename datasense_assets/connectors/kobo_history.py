@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from datasense_assets.connectors.addresses import shown
 from datasense_assets.connectors.errors import BadData
-from datasense_assets.connectors.http import HttpClient, shown
+from datasense_assets.connectors.http import HttpClient
 
 ENTRIES_A_CALL = 100
 # So many fit into an address that every proxy lets through.

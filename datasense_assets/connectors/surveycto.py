@@ -17,22 +17,21 @@ from urllib.parse import quote
 import pyarrow as pa
 
 from datasense_assets.catalog.models import ColumnType
+from datasense_assets.connectors.addresses import shown
 from datasense_assets.connectors.base import (
     ROW_ID,
-    CallBudget,
     ColumnInfo,
-    NetworkPolicy,
     Page,
     Quota,
     ReadRequest,
-    ReadStats,
     Rejected,
     TableInfo,
     Window,
 )
 from datasense_assets.connectors.config import SurveyctoConfig
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, CredentialRefused, ResourceGone
-from datasense_assets.connectors.http import HttpClient, basic_authorization, shown
+from datasense_assets.connectors.http import HttpClient
+from datasense_assets.connectors.http_connector import HttpConnector
 from datasense_assets.connectors.personal import looks_personal
 from datasense_assets.connectors.surveycto_answer import newest_last, ordered_keys, read_rows
 from datasense_assets.connectors.surveycto_repeats import Layout, find_layout
@@ -73,26 +72,15 @@ OWN_COLUMNS = {
 _PERSONAL = frozenset({"deviceid", "subscriberid", "simid", "devicephonenum", "username", "text_audit"})
 
 
-class SurveyctoConnector:
+class SurveyctoConnector(HttpConnector):
     """One user of one SurveyCTO server; `resource` is a form's id."""
 
     kind: ClassVar[str] = "surveycto"
     has_history: ClassVar[bool] = True
+    Config = SurveyctoConfig
 
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        credentials: Mapping[str, str],
-        policy: NetworkPolicy,
-        *,
-        budget: CallBudget | None = None,
-    ) -> None:
-        """Keep the parts; nothing is read."""
-        self.stats = ReadStats()
-        self._config = SurveyctoConfig.model_validate(dict(config))
-        self._policy = policy
-        self._budget = budget
-        self._client = HttpClient(policy, self.stats, authorization=basic_authorization(credentials), budget=budget)
+    def begin(self, credentials: Mapping[str, str]) -> None:
+        """The private key, and the forms met so far."""
         private_key = credentials.get("private_key")
         self._files = None if private_key is None else {"private_key": private_key.encode()}
         self._described: dict[str, list[TableInfo]] = {}
@@ -109,7 +97,7 @@ class SurveyctoConnector:
             SourceError: the credential is refused; `BadConfig` where the server asks for none, so is no SurveyCTO.
 
         """
-        stranger = HttpClient(self._policy, self.stats, budget=self._budget)
+        stranger = HttpClient(self.policy, self.stats, budget=self.budget)
         try:
             with self._file() as file, self._turn():
                 stranger.download(self._url(_NO_FORM), file, params=self._since(datetime.now(UTC)))
@@ -126,7 +114,7 @@ class SurveyctoConnector:
                 self._download(_NO_FORM, datetime.now(UTC), file)
         except ResourceGone:
             pass
-        return f"{shown(self._config.server)} accepts the user name and the password."
+        return f"{shown(self.config.server)} accepts the user name and the password."
 
     def discover(self) -> list[TableInfo]:
         """Tables of every form that this user may download, by id; one or two requests a form.
@@ -136,16 +124,16 @@ class SurveyctoConnector:
             SourceError: as the server says.
 
         """
-        url = f"{self._config.server}/api/v2/forms/ids"
+        url = f"{self.config.server}/api/v2/forms/ids"
         try:
-            with refusals(self._config.server, "list of forms", ""), self._turn():
-                answer = self._client.get_json(url)
+            with refusals(self.config.server, "list of forms", ""), self._turn():
+                answer = self.client.get_json(url)
         except ResourceGone:
             answer = None
         found = answer.get("formIds") if isinstance(answer, dict) else answer
         if not isinstance(found, list):
             raise BadConfig(
-                f"{shown(self._config.server)} does not say which forms it has.",
+                f"{shown(self.config.server)} does not say which forms it has.",
                 advice="Name them under `tables` in the manifest: {slug: households, resource: the form's id}.",
             )
         tables: list[TableInfo] = []
@@ -175,12 +163,8 @@ class SurveyctoConnector:
                     keys = ordered_keys(read_rows(file, self._where(resource), cut=True))
                 if keys:
                     break
-            self._described[resource] = _infos(resource, find_layout(keys, self._config.plain_columns))
+            self._described[resource] = _infos(resource, find_layout(keys, self.config.plain_columns))
         return self._described[resource]
-
-    def fingerprint(self, resource: str, previous: str | None) -> str | None:  # noqa: ARG002  the protocol's
-        """None: the cursor tells what is new."""
-        return None
 
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """Submissions as asked; no page where there are none. The newest come last.
@@ -199,7 +183,7 @@ class SurveyctoConnector:
             self._download(request.resource, self._start(request, cursor), file)
             keys = ordered_keys(read_rows(file, where))
             self._note_missing_fields(keys)
-            layout = find_layout(keys, self._config.plain_columns)
+            layout = find_layout(keys, self.config.plain_columns)
             rejected: list[Rejected] = []
             wanted = _wanted(read_rows(file, where), request.window, rejected)
             for rows in _batches(newest_last(wanted)):
@@ -212,48 +196,34 @@ class SurveyctoConnector:
             if rejected:  # no row was good, so that no page has told of the bad ones
                 yield Page(path=(), data=pa.table({ROW_ID: pa.array([], pa.string())}), rejected=tuple(rejected))
 
-    def count(self, resource: str) -> int | None:
-        """None: the server tells no number without sending all rows."""
-        del resource
-        return None
-
-    def row_ids(self, resource: str) -> Iterator[list[str]]:
-        """Nothing: never asked for, since `count` is None."""
-        del resource
-        return iter(())
-
-    def close(self) -> None:
-        """Close connections."""
-        self._client.close()
-
     def _start(self, request: ReadRequest, cursor: datetime | None) -> datetime | None:
         if request.window is not None:
             return request.window.start
         if request.changed_since is not None:
             return request.changed_since
-        return None if cursor is None else cursor - timedelta(seconds=self._config.lag_seconds)
+        return None if cursor is None else cursor - timedelta(seconds=self.config.lag_seconds)
 
     def _since(self, start: datetime | None) -> dict[str, str]:
         params = {"date": EVERYTHING if start is None else server_text(start)}
-        if self._config.review_status != ("approved",):  # what the server gives unasked
-            params["r"] = "|".join(self._config.review_status)
+        if self.config.review_status != ("approved",):  # what the server gives unasked
+            params["r"] = "|".join(self.config.review_status)
         return params
 
     def _download(self, form: str, start: datetime | None, file: Path, head: int | None = None) -> None:
         with self._named(form), self._turn():
-            self._client.download(self._url(form), file, params=self._since(start), files=self._files, head=head)
+            self.client.download(self._url(form), file, params=self._since(start), files=self._files, head=head)
 
     def _turn(self) -> Any:
-        return one_at_a_time(self._config.server, self._budget)
+        return one_at_a_time(self.config.server, self.budget)
 
     def _named(self, form: str) -> Any:
         """Say what a refusal means here."""
         advice = "Check `resource`: it is the form's id, as on SurveyCTO's Design tab, not its title."
-        return refusals(self._config.server, f"form {form}", advice)
+        return refusals(self.config.server, f"form {form}", advice)
 
     def _file(self) -> Any:
         """A file for one answer, gone when it has been read."""
-        return temporary_file(self._policy, "answer.json")
+        return temporary_file(self.policy, "answer.json")
 
     def _note_missing_fields(self, keys: list[str]) -> None:
         if keys and not set(keys) - OWN_COLUMNS.keys() and self._files is None:
@@ -264,12 +234,12 @@ class SurveyctoConnector:
 
     def _no_surveycto(self) -> BadConfig:
         return BadConfig(
-            f"{shown(self._config.server)} does not answer like SurveyCTO: it asks for no user name.",
+            f"{shown(self.config.server)} does not answer like SurveyCTO: it asks for no user name.",
             advice="Check `server`, for example https://example.surveycto.com.",
         )
 
     def _url(self, form: str) -> str:
-        return f"{self._config.server}/api/v2/forms/data/wide/json/{quote(form, safe='')}"
+        return f"{self.config.server}/api/v2/forms/data/wide/json/{quote(form, safe='')}"
 
     def _where(self, form: str) -> str:
         return shown(self._url(form))

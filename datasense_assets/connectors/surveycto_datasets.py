@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from datasense_assets.connectors.addresses import shown
 from datasense_assets.connectors.base import (
-    CallBudget,
     ColumnInfo,
-    NetworkPolicy,
     Page,
     Quota,
     ReadRequest,
-    ReadStats,
     TableInfo,
 )
 from datasense_assets.connectors.config import SurveyctoDatasetsConfig
@@ -28,7 +26,7 @@ from datasense_assets.connectors.csv_dialect import distinct_keys, read_header
 from datasense_assets.connectors.csv_rows import CsvRows
 from datasense_assets.connectors.csv_text import as_utf8
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, BadData, ResourceGone, Unavailable
-from datasense_assets.connectors.http import HttpClient, basic_authorization, shown
+from datasense_assets.connectors.http_connector import HttpConnector
 from datasense_assets.connectors.personal import looks_personal
 from datasense_assets.connectors.row_pages import NamedReader, read_pages
 from datasense_assets.connectors.surveycto_server import (
@@ -44,26 +42,15 @@ _HEAD_BYTES = 1 << 20
 Json = Mapping[str, Any]
 
 
-class SurveyctoDatasetsConnector:
+class SurveyctoDatasetsConnector(HttpConnector):
     """The datasets of one SurveyCTO server; `resource` is a dataset's id."""
 
     kind: ClassVar[str] = "surveycto_datasets"
     has_history: ClassVar[bool] = False
+    Config = SurveyctoDatasetsConfig
 
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        credentials: Mapping[str, str],
-        policy: NetworkPolicy,
-        *,
-        budget: CallBudget | None = None,
-    ) -> None:
-        """Keep the parts; nothing is read."""
-        self.stats = ReadStats()
-        self._config = SurveyctoDatasetsConfig.model_validate(dict(config))
-        self._policy = policy
-        self._budget = budget
-        self._client = HttpClient(policy, self.stats, authorization=basic_authorization(credentials), budget=budget)
+    def begin(self, credentials: Mapping[str, str]) -> None:  # noqa: ARG002  the protocol's
+        """The datasets met so far."""
         self._known: dict[str, Json] = {}
 
     @classmethod
@@ -75,7 +62,7 @@ class SurveyctoDatasetsConnector:
         """List the datasets; one sentence; raise SourceError."""
         found = list(self._datasets())
         datasets = "1 dataset" if len(found) == 1 else f"{len(found)} datasets"
-        return f"{shown(self._config.server)} accepts the user name and the password: {datasets}."
+        return f"{shown(self.config.server)} accepts the user name and the password: {datasets}."
 
     def discover(self) -> list[TableInfo]:
         """A table for each dataset that this user may see, by id; raise SourceError."""
@@ -101,11 +88,6 @@ class SurveyctoDatasetsConnector:
         title = str(dataset.get("title") or resource)
         return [TableInfo(resource, title, columns, rows=rows if isinstance(rows, int) else None)]
 
-    def fingerprint(self, resource: str, previous: str | None) -> str | None:
-        """None: it is not said what a dataset's version and dates count, so its content is compared."""
-        del resource, previous
-        return None
-
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """The whole dataset in pages of at most 20,000 rows.
 
@@ -125,7 +107,7 @@ class SurveyctoDatasetsConnector:
                 f"The dataset {request.resource} is being written on the server.", advice="It is tried again later."
             )
         where = shown(self._csv_url(request.resource))
-        with temporary_file(self._policy, "dataset.csv") as file:
+        with temporary_file(self.policy, "dataset.csv") as file:
             self._download(request.resource, file)
             text = as_utf8(file, "utf-8", where, lambda: file.with_suffix(".utf8"))
             header = read_header(text, ",", 1, where)
@@ -135,33 +117,19 @@ class SurveyctoDatasetsConnector:
             yield from read_pages([NamedReader(rows)], key, "file", file.with_name("keys.sqlite"))
             self.stats.padded_rows += rows.padded
 
-    def count(self, resource: str) -> int | None:
-        """None: every read is whole."""
-        del resource
-        return None
-
-    def row_ids(self, resource: str) -> Iterator[list[str]]:
-        """Nothing: never asked for, since `count` is None."""
-        del resource
-        return iter(())
-
-    def close(self) -> None:
-        """Close connections."""
-        self._client.close()
-
     def _datasets(self) -> Iterator[Json]:
         """Every dataset; ends where the server names no further page, or one that brings nothing new."""
         seen: set[str] = set()
         cursor: str | None = None
-        url = f"{self._config.server}/api/v2/datasets"
+        url = f"{self.config.server}/api/v2/datasets"
         while len(seen) < MOST_DATASETS:
             params = {"limit": str(DATASETS_A_CALL), "orderBy": "id"} | ({"cursor": cursor} if cursor else {})
-            with refusals(self._config.server, "list of datasets", "Check `server`."), self._turn():
-                answer = self._client.get_json(url, params)
+            with refusals(self.config.server, "list of datasets", "Check `server`."), self._turn():
+                answer = self.client.get_json(url, params)
             found = answer.get("data") if isinstance(answer, dict) else None
             if not isinstance(found, list) or not all(isinstance(d, dict) and d.get("id") for d in found):
                 raise BadConfig(
-                    f"{shown(self._config.server)} does not answer like SurveyCTO.",
+                    f"{shown(self.config.server)} does not answer like SurveyCTO.",
                     advice="Check `server`, for example https://example.surveycto.com.",
                 )
             new = [dataset for dataset in found if str(dataset["id"]) not in seen]
@@ -176,7 +144,7 @@ class SurveyctoDatasetsConnector:
         if resource not in self._known:
             try:
                 with self._refusals(resource), self._turn():
-                    answer = self._client.get_json(self._url(resource))
+                    answer = self.client.get_json(self._url(resource))
             except (ResourceGone, AccessForbidden):
                 answer = {}
             if not isinstance(answer, dict):
@@ -185,7 +153,7 @@ class SurveyctoDatasetsConnector:
         return self._known[resource]
 
     def _header(self, resource: str) -> list[str]:
-        with temporary_file(self._policy, "dataset.csv") as file:
+        with temporary_file(self.policy, "dataset.csv") as file:
             self._download(resource, file, head=_HEAD_BYTES)
             where = shown(self._csv_url(resource))
             text = as_utf8(file, "utf-8", where, lambda: file.with_suffix(".utf8"))
@@ -193,19 +161,19 @@ class SurveyctoDatasetsConnector:
 
     def _download(self, resource: str, file: Path, head: int | None = None) -> None:
         with self._refusals(resource), self._turn():
-            self._client.download(self._csv_url(resource), file, head=head)
+            self.client.download(self._csv_url(resource), file, head=head)
 
     def _turn(self) -> Any:
-        return one_at_a_time(self._config.server, self._budget)
+        return one_at_a_time(self.config.server, self.budget)
 
     @contextmanager
     def _refusals(self, resource: str) -> Iterator[None]:
         advice = "Check `resource`: it is the dataset's id, as on SurveyCTO's Design tab, not its title."
-        with refusals(self._config.server, f"dataset {resource}", advice):
+        with refusals(self.config.server, f"dataset {resource}", advice):
             yield
 
     def _url(self, resource: str) -> str:
-        return f"{self._config.server}/api/v2/datasets/{quote(resource, safe='')}"
+        return f"{self.config.server}/api/v2/datasets/{quote(resource, safe='')}"
 
     def _csv_url(self, resource: str) -> str:
-        return f"{self._config.server}/api/v2/datasets/data/csv/{quote(resource, safe='')}"
+        return f"{self.config.server}/api/v2/datasets/data/csv/{quote(resource, safe='')}"

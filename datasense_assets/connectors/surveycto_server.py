@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from datasense_assets.connectors.addresses import shown
 from datasense_assets.connectors.base import CallBudget, NetworkPolicy, Quota
 from datasense_assets.connectors.errors import AccessForbidden, CredentialRefused, ResourceGone
-from datasense_assets.connectors.http import shown
 
 # One request at a time a server, whoever asks; a pause that it asks for is for all of them too.
 ONE_AT_A_TIME = Quota("surveycto.server", one_at_a_time=True)

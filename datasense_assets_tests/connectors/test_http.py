@@ -17,7 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasense_assets.connectors import NetworkPolicy, http
+from datasense_assets.connectors.addresses import shown
 from datasense_assets.connectors.answers import failure_of, retry_after_seconds, web_page_words
+from datasense_assets.connectors.authorization import header_value
 from datasense_assets.connectors.base import ReadStats
 from datasense_assets.connectors.errors import (
     AccessForbidden,
@@ -29,7 +31,7 @@ from datasense_assets.connectors.errors import (
     Throttled,
     Unavailable,
 )
-from datasense_assets.connectors.http import HttpClient, header_value, shown
+from datasense_assets.connectors.http import HttpClient
 from datasense_assets.connectors.network import may_connect
 from datasense_assets_tests.connectors.conftest import Answer, Web
 
