@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from datasense_assets.assets.bounds import TimeLimit, refuse_heavy_without_room
 from datasense_assets.assets.checks import check_loaded_table, check_results, refuse_broken
+from datasense_assets.assets.dlt_run import run_dlt
 from datasense_assets.assets.marking import mark_filled
 from datasense_assets.assets.metadata import load_metadata
 from datasense_assets.assets.putting_off import come_back_to_silent, put_off_source
 from datasense_assets.assets.reading_mode import Mode, PastOfSnapshot, Reading, choose_reading
-from datasense_assets.catalog.models import Organization, Source, SourceTable, identifier
+from datasense_assets.catalog.models import Organization, Source, SourceTable
 from datasense_assets.connectors.errors import SourceError, Throttled
 from datasense_assets.running import tags as t
 from datasense_assets.running.failures import LEASE_RETRY, as_dagster, as_source_error
@@ -28,7 +28,7 @@ from datasense_assets.settings import get_settings
 
 if TYPE_CHECKING:
     from datasense_assets.connectors.base import Connector, Window
-    from datasense_assets.ingest.load import PreparedLoad, Sync, UnchangedTable
+    from datasense_assets.ingest.load import Sync
     from datasense_assets.ingest.report import TableReport
     from datasense_assets.warehouse.organizations import WarehouseTarget
 
@@ -114,43 +114,6 @@ def _record(
             record = FailureRecord(first.kind, first.message, first.advice, permanent=nothing_loaded)
         counted = not isinstance(first, Throttled)
         record_source_result(connection, source.id, run_id=run_id, started_at=started, failure=record, counted=counted)
-
-
-def discover_source(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Iterator[Any]:
-    """Find the tables of a source and write them to the catalog; they become assets at the next reload.
-
-    Raises:
-        dagster.RetryRequested: the source did not answer, and may later.
-        dagster.Failure: a person must mend something; the message says what.
-    """
-    from datasense_assets.catalog.state import record_cost, set_next_due
-    from datasense_assets.ingest.discovery import discover_tables
-    from datasense_assets.ingest.opening import open_source
-
-    meter = Meter.of_run(context, "source", source.slug)
-    try:
-        with ExitStack() as stack:
-            with catalog_engine().connect() as connection:
-                connector = open_source(connection, org, source, get_settings())
-            stack.callback(connector.close)
-            meter.stats = connector.stats
-            found = discover_tables(catalog_engine(), org, source, connector)
-    except Exception as error:
-        with catalog_engine().begin() as connection:
-            record_cost(connection, org.id, meter.total(succeeded=False))
-        failure = as_source_error(error)
-        if failure is None:
-            raise
-        attempt = context.op_execution_context.retry_number
-        failures = [(source.slug, failure)]
-        until = put_off_source(context, source, failures)
-        raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags, put_off_until=until) from error
-    with catalog_engine().begin() as connection:
-        record_cost(connection, org.id, meter.total(succeeded=True))
-        if found and source.schedule != "manual":
-            set_next_due(connection, source.id, datetime.now(UTC))
-    names = "\n".join(f"- `{identifier(table.slug)}` {table.title or ''}" for table in found)
-    yield dg.MaterializeResult(metadata={"tables": len(found), "found": dg.MetadataValue.md(names or "none")})
 
 
 def _reading(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Reading:
@@ -248,7 +211,7 @@ def _load_tables(
                 time_limit.check()
                 prepared = sync.prepare(table)
                 time_limit.check()
-                _run_dlt(context, org, source, prepared)
+                run_dlt(context, org, source, prepared)
                 reports = sync.finish(prepared)
             except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
                 _collect(failures, table.slug, error)
@@ -308,38 +271,6 @@ def _wanted_resources(context: dg.AssetExecutionContext, org: Organization, sour
     """Resources of the tables that the run selects; a repeat group comes with its whole resource."""
     selected = {tuple(key.path) for key in context.selected_asset_keys}
     return {table.resource for table in source.tables if table_key(org.slug, source.slug, table.slug) in selected}
-
-
-def _run_dlt(
-    context: dg.AssetExecutionContext, org: Organization, source: Source, prepared: PreparedLoad | UnchangedTable
-) -> None:
-    """Run the pipeline through dagster-dlt; what it says of the tables is corrected by `load_metadata`.
-
-    dagster-dlt leaves out resources whose assets are not selected; a repeat group without its parent's rows would be a
-    wrong table, so it is given a context that selects all of them.
-    """
-    from dagster_dlt import DagsterDltResource
-
-    from datasense_assets.assets.dlt_translator import SourceTranslator
-    from datasense_assets.ingest.skipping import UnchangedTable
-
-    if isinstance(prepared, UnchangedTable) or not prepared.needs_load:
-        return
-    whole: Any = SimpleNamespace(is_subset=False, has_assets_def=False, log=context.log)
-    events = DagsterDltResource().run(
-        whole,
-        dlt_source=prepared.dlt_source,
-        dlt_pipeline=prepared.pipeline,
-        dagster_dlt_translator=SourceTranslator(org, source),
-    )
-    try:
-        for event in events:
-            context.log.debug(f"dlt loaded {event.asset_key.to_user_string() if event.asset_key else 'a table'}")
-    except Exception as error:
-        cause = prepared.explain(error)
-        if cause is error:
-            raise
-        raise cause from error
 
 
 def _events(

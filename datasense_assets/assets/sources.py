@@ -64,7 +64,7 @@ def source_asset(
 
 def _undiscovered_asset(org: Organization, source: Source) -> dg.AssetsDefinition:
     def discover(context: dg.AssetExecutionContext) -> Iterator[Any]:
-        from datasense_assets.assets.loading import discover_source
+        from datasense_assets.assets.discovering import discover_source
 
         yield from discover_source(context, org, source)
 
