@@ -64,6 +64,8 @@ def load_metadata(report: TableReport) -> dict[str, Any]:
         "dagster/column_schema": column_schema(report.columns),
         "rows_loaded": report.rows_loaded,
         "rows_read": report.rows_read,
+        "rows_unchanged": report.rows_unchanged,
+        "rows_repeated": report.rows_repeated,
         "rows_padded": report.rows_padded,
         "rows_rejected": report.rows_rejected,
         "rows_deleted": report.rows_deleted,

@@ -4,6 +4,9 @@ A lease says who should write; here the warehouse itself refuses whoever no long
 table first locks the table's row and finds its own load there, so a worker that was paused, and whose source another
 run has taken since, can change nothing with what it read before. `written_by` is the last load that began to write:
 while the catalog names another, the table holds rows of a load that died before it was recorded.
+
+A worker that stops for good in the middle of such a transaction (its machine is paused, or the network is gone) would
+hold the row until the server misses it, which by default takes two hours: so the server ends what lies still for long.
 """
 
 from __future__ import annotations
@@ -16,6 +19,14 @@ from datasense_assets.catalog.state import FenceLost
 from datasense_assets.ingest.dataset import lock_dataset, staging_schema
 
 CLAIMS_TABLE = "_ds_claims"
+# longer than a source may take to answer, which is asked within the last transaction for what it no longer has
+IDLE_SECONDS = 900
+_GUARDS = (
+    "SELECT 1 / (SELECT count(*) FROM (SELECT FROM {claims} WHERE table_name = {table} "
+    "AND load_id = {load_id} FOR SHARE) AS held)",
+    "LOCK TABLE {staged} IN SHARE MODE",
+    "SELECT 1 / (CASE WHEN (SELECT count(*) FROM {staged}) = {rows} THEN 1 ELSE 0 END)",
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,11 @@ class Claim:
     schema: str
     table: str
     load_id: str
+
+
+def let_go_when_idle() -> str:
+    """SQL by which the server ends the transaction, and the session, of a worker that is heard of no more."""
+    return f"SET LOCAL idle_in_transaction_session_timeout = '{IDLE_SECONDS}s'"
 
 
 def begin(connection: Connection, claim: Claim) -> str | None:
@@ -37,6 +53,7 @@ def begin(connection: Connection, claim: Claim) -> str | None:
         "INSERT INTO {claims} (table_name, load_id) VALUES ({table}, {load_id}) "
         "ON CONFLICT (table_name) DO UPDATE SET load_id = excluded.load_id RETURNING written_by"
     ).format(**_names(claim))
+    connection.execute(sql.SQL(let_go_when_idle()))
     try:
         with connection.transaction():
             row = connection.execute(take).fetchone()
@@ -56,6 +73,7 @@ def write(connection: Connection, claim: Claim) -> None:
     Raises:
         FenceLost: another load has begun since; nothing may be written.
     """
+    connection.execute(sql.SQL(let_go_when_idle()))
     query = sql.SQL(
         "UPDATE {claims} SET written_by = load_id WHERE table_name = {table} AND load_id = {load_id} RETURNING 1"
     )
@@ -89,13 +107,8 @@ def guard(claim: Claim, staged: str, expected: int) -> list[str]:
     """
     parts = {**_names(claim), "staged": sql.Identifier(staging_schema(claim.schema), staged), "rows": expected}
     return [
-        sql.SQL(text).format(**parts).as_string()
-        for text in (
-            "SELECT 1 / (SELECT count(*) FROM (SELECT FROM {claims} WHERE table_name = {table} "
-            "AND load_id = {load_id} FOR SHARE) AS held)",
-            "LOCK TABLE {staged} IN SHARE MODE",
-            "SELECT 1 / (CASE WHEN (SELECT count(*) FROM {staged}) = {rows} THEN 1 ELSE 0 END)",
-        )
+        let_go_when_idle(),
+        *(sql.SQL(text).format(**parts).as_string() for text in _GUARDS),
     ]
 
 

@@ -60,6 +60,7 @@ def finish_load(sync: Sync, prepared: PreparedLoad) -> list[TableReport]:
     with sync.target.connect() as connection:
         outcomes = _settle(sync, prepared, connection)
     with sync.catalog.begin() as catalog:
+        catalog.exec_driver_sql(claims.let_go_when_idle())
         for table in prepared.vanished:
             removed = note_removed(catalog, sync.plan, table.id, table.slug)
             prepared.notes += [f"{table.slug}: {removed}"] if removed is not None else []
@@ -220,6 +221,8 @@ def _record(
         live_rows=outcome.live_rows,
         rows_loaded=outcome.rows_loaded,
         rows_read=load.scratch.rows + (prepared.rejected.count if top else 0),
+        rows_unchanged=load.unique_rows - outcome.rows_loaded,
+        rows_repeated=load.scratch.rows - load.unique_rows,
         rows_padded=prepared.stats.padded_rows if top else 0,
         rows_rejected=prepared.rejected.count if top else 0,
         rows_deleted=outcome.rows_deleted,

@@ -39,9 +39,11 @@ class TableReport:
     """What a load did to one table; the top table's report comes first, its repeat groups' follow.
 
     `row_count`: rows in the table now, marked ones included; `live_rows`: without them (None: not counted).
-    `rows_loaded`: rows added or changed. `rows_read`: rows that came, the rejected ones included; `rows_padded` of them
-    had fewer fields than the header. `bytes`, `api_calls`, `throttled_seconds` are of the whole read and stand in the
-    top table's report (0 in the others).
+    `rows_read`: rows that came, each of them one of `rows_loaded` (added or changed), `rows_unchanged` (as they were),
+    `rows_repeated` (came again within the read, which keeps the last) or `rows_rejected`; `rows_padded` had fewer
+    fields than the header. What was not read again, being unchanged, has none but the `rows_rejected` of its last read.
+    `bytes`, `api_calls`, `throttled_seconds` are of the whole read and stand in the top table's report (0 in the
+    others).
     `preview`: up to ten rows, personal columns masked. `changed`: the data version moved. `first_partition` None: every
     partition up to `last_partition` is filled (the whole history was read).
     """
@@ -55,6 +57,8 @@ class TableReport:
     live_rows: int | None
     rows_loaded: int
     rows_read: int
+    rows_unchanged: int
+    rows_repeated: int
     rows_padded: int
     rows_rejected: int
     rows_deleted: int

@@ -130,6 +130,7 @@ def report_unchanged(sync: Sync, unchanged: UnchangedTable) -> list[TableReport]
         ]
     reports = []
     with sync.catalog.begin() as catalog:
+        catalog.exec_driver_sql(claims.let_go_when_idle())
         for table, preview in zip(unchanged.tables, previews, strict=True):
             version = record_unchanged(catalog, table.id, run_id=sync.plan.run_id, fresh_as_of=unchanged.checked_at)
             status = read_table_status(catalog, table.id)
@@ -161,6 +162,8 @@ def _report(
         live_rows=status.row_count if status is not None and not sync.tracks_deletes else None,
         rows_loaded=0,
         rows_read=0,
+        rows_unchanged=0,
+        rows_repeated=0,
         rows_padded=0,
         rows_rejected=(status.rejected_rows if status is not None else None) or 0,
         rows_deleted=0,

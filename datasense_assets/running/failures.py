@@ -67,6 +67,7 @@ def as_source_error(error: BaseException) -> SourceError | None:
     that does not answer, or a lost lease, may pass; whatever else the warehouse refuses stays refused.
     """
     from psycopg import OperationalError
+    from psycopg.errors import IdleInTransactionSessionTimeout
     from sqlalchemy.exc import OperationalError as CatalogDown
 
     from datasense_assets.catalog.credentials import SecretMissing
@@ -87,7 +88,8 @@ def as_source_error(error: BaseException) -> SourceError | None:
             return Unavailable(
                 f"{cause}.", advice="Nothing is broken; the run that holds the source finishes the work."
             )
-        if isinstance(cause, OperationalError | CatalogDown):
+        # a worker that stood still in a transaction for too long may go on as well
+        if isinstance(cause, OperationalError | CatalogDown | IdleInTransactionSessionTimeout):
             return Unavailable("The database did not answer.", advice="It is tried again by itself.")
     return None
 

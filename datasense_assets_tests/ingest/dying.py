@@ -1,4 +1,5 @@
-"""Syncs in processes of their own that die at a named point: no hook in the product, its functions are wrapped here.
+"""Syncs in processes of their own that die, or stop, at a named point: no hook in the product, its functions are
+wrapped here.
 
 A server process imports everything once and forks a child for each sync, which costs no more than the sync itself.
 """
@@ -18,7 +19,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from datasense_assets.catalog.snapshot import read_snapshot
+from datasense_assets.connectors.base import Window
 from datasense_assets.ingest.load import SyncPlan, open_sync
 from datasense_assets.ingest.opening import open_source
 from datasense_assets.ingest.prepared import PreparedLoad
@@ -31,7 +35,7 @@ from datasense_assets.warehouse.organizations import prepare_organization
 POINTS: dict[str, tuple[str, str]] = {
     "when it has claimed the table": ("datasense_assets.ingest.claims:begin", "after"),
     "after its first page": ("datasense_assets.ingest.scratch:TableScratch.add", "after"),
-    "when all is read": ("datasense_assets.ingest.load:read_pages", "after"),
+    "when all is read": ("datasense_assets.ingest.preparing:read_pages", "after"),
     "before the tables it made are committed": ("datasense_assets.ingest.load:ensure_tables", "after"),
     "when the first rows are typed": ("datasense_assets.ingest.rows:_typed", "after"),
     "when the rows are staged": ("dlt.destinations.job_client_impl:SqlLoadJob.run", "before"),
@@ -51,6 +55,8 @@ class Order:
     source: str
     full: bool = False
     dies: str | None = None
+    stops: str | None = None
+    window: Window | None = None
     clock_ahead: float = 0.0
     file_bytes: int | None = None
     ignores_lease: bool = False
@@ -72,7 +78,7 @@ def sync(order: Order) -> list[TableReport]:
             assert order.ignores_lease, "another process holds the lease"
         reports: list[TableReport] = []
         with open_sync(
-            SyncPlan(org, source, owner, full=order.full),
+            SyncPlan(org, source, owner, order.window, order.full),
             connector=connector,
             target=prepare_organization(catalog, settings, org),
             catalog=catalog,
@@ -96,7 +102,9 @@ def sync(order: Order) -> list[TableReport]:
 def _child(order: Order, ready: Any, go: Any) -> None:
     os.environ.update(order.environment)
     if order.dies is not None:
-        _arm(*POINTS[order.dies])
+        _arm(*POINTS[order.dies], signal.SIGKILL)
+    if order.stops is not None:
+        _arm(*POINTS[order.stops], signal.SIGSTOP)
     if order.clock_ahead:
         _set_clock(order.clock_ahead)
     if order.file_bytes is not None:
@@ -114,7 +122,7 @@ def _child(order: Order, ready: Any, go: Any) -> None:
         raise
 
 
-def _arm(where: str, when: str) -> None:
+def _arm(where: str, when: str, what: signal.Signals) -> None:
     module, _, path = where.partition(":")
     owner: Any = importlib.import_module(module)
     *owners, name = path.split(".")
@@ -122,16 +130,17 @@ def _arm(where: str, when: str) -> None:
         owner = getattr(owner, each)
     original: Callable[..., Any] = getattr(owner, name)
 
-    def dying(*args: Any, **kwargs: Any) -> Any:
-        if when == "after":
-            original(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        setattr(owner, name, original)
+        done = original(*args, **kwargs) if when == "after" else None
+        os.kill(os.getpid(), what)
+        return done if when == "after" else original(*args, **kwargs)
 
-    setattr(owner, name, dying)
+    setattr(owner, name, struck)
 
 
 def _set_clock(ahead: float) -> None:
-    from datasense_assets.ingest import load
+    from datasense_assets.ingest import preparing
 
     class Ahead(datetime):
         @classmethod
@@ -140,7 +149,7 @@ def _set_clock(ahead: float) -> None:
 
     real = time.time
     time.time = lambda: real() + ahead
-    load.datetime = Ahead  # type: ignore[misc]
+    preparing.datetime = Ahead  # type: ignore[misc]
 
 
 def forks() -> Any:
@@ -163,6 +172,15 @@ def start_apart(order: Order) -> Any:
     """The process of a sync that goes on by itself."""
     child = forks().Process(target=_child, args=(order, None, None))
     child.start()
+    return child
+
+
+def start_and_stop(order: Order) -> Any:
+    """The process of a sync that stands still at the point where the order says it stops."""
+    child = start_apart(order)
+    while psutil.Process(child.pid).status() != psutil.STATUS_STOPPED:
+        child.join(0.02)
+        assert child.is_alive(), f"it did not come to the point: {order.stops}"
     return child
 
 

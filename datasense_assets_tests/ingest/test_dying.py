@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 import threading
 from datetime import timedelta
 from typing import Any
@@ -15,7 +12,7 @@ import pytest
 from datasense_assets.catalog.models import Organization, Source
 from datasense_assets.catalog.state import FenceLost
 from datasense_assets.connectors.base import Window
-from datasense_assets.ingest import finishing
+from datasense_assets.ingest import claims, finishing
 from datasense_assets.ingest.load import LoadMismatch, Sync
 from datasense_assets_tests.ingest.conftest import START, FakeSource, World, at
 
@@ -49,48 +46,6 @@ def test_dying_between_data_and_cursor_then_again_is_exact(
             world.sync(org, source, fake)
     assert len(world.rows("org_acme.forms__visits")) == 9
     assert world.rows("datasense.cursors", "value", "table_id") == [(at(2),)]
-    assert_exact(world, org, source, fake)
-
-
-def _killed(
-    url: str, world_parts: tuple[Any, ...], org: Organization, source: Source, fake: FakeSource, at_: str
-) -> None:
-    from datasense_assets.warehouse.database import engine
-
-    settings, scratch = world_parts
-    world = World(url, engine(url), settings, scratch)
-    with world.open(org, source, fake) as sync:
-        prepared = sync.prepare(world.tables(source)["visits"])
-        if at_ == "while loading":
-            stop_after_first_table(prepared)
-        prepared.run()
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def stop_after_first_table(prepared: Any) -> None:
-    import dlt.destinations.job_client_impl as jobs
-
-    run = jobs.SqlLoadJob.run
-
-    def run_then_die(self: Any) -> None:
-        run(self)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    jobs.SqlLoadJob.run = run_then_die  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize("moment", ["while loading", "after loading"])
-def test_killed_by_the_system_then_again_is_exact(world: World, org: Organization, moment: str) -> None:
-    source, fake = world.source(org), forms(7)
-    world.target(org)
-    context = multiprocessing.get_context("spawn")
-    parts = (world.settings, world.scratch)
-    child = context.Process(target=_killed, args=(world.url, parts, org, source, fake, moment))
-    child.start()
-    child.join(120)
-    assert child.exitcode == -signal.SIGKILL
-    assert len(world.rows("org_acme.forms__visits")) in {0, 7}
-    assert world.rows("datasense.cursors", "value", "table_id") == []
     assert_exact(world, org, source, fake)
 
 
@@ -145,6 +100,22 @@ def test_what_a_load_wrote_before_it_died_is_not_taken_for_what_the_catalog_reme
     fake.rows["visits"][2]["n"] = "2"
     world.sync(org, source, fake)
     assert [n for (n,) in world.rows("org_acme.forms__visits", "n")] == [0, 1, 2]
+
+
+def test_a_worker_that_is_heard_of_no_more_holds_the_table_for_a_while_only(
+    world: World, org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, fake = world.source(org), forms(3)
+    world.sync(org, source, fake, fence=5)
+    monkeypatch.setattr(claims, "IDLE_SECONDS", 1)
+    with world.open(org, source, fake, fence=6) as stale, world.target(org).connect() as held:
+        claims.write(held, stale.prepare(world.tables(source)["visits"]).claim)
+        monkeypatch.undo()
+        fake.rows["visits"] += forms(5).rows["visits"][3:]
+        assert world.sync(org, source, fake, fence=7).row_count == 5
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            held.execute("SELECT 1")
+        held.close()
 
 
 def test_a_paused_backfill_records_nothing(world: World, org: Organization) -> None:

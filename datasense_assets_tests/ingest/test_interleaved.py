@@ -12,7 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from datasense_assets.catalog.models import Deletes, Organization
 from datasense_assets.connectors.base import Window
+from datasense_assets_tests.ingest import plants
 from datasense_assets_tests.ingest.conftest import START, FakeSource, World, at
+from datasense_assets_tests.ingest.dying import POINTS
+from datasense_assets_tests.ingest.plants import CASES, Field, plot
+
+__all__ = ["plot"]
 
 HOURS = 6
 VALUES = st.sampled_from(["1", "2", "2.5", "007", "12345678901234567", "x", None])
@@ -95,16 +100,63 @@ def test_live_syncs_and_backfills_in_any_order_end_equal_to_the_source(world: Wo
                 assert kids == sorted(wanted)
             assert all(r.rows_loaded == 0 for r in world.sync_all(org, self.source, self.fake))
 
-    run_state_machine_as_test(
-        Source,
-        settings=settings(
-            max_examples=6,
-            stateful_step_count=14,
-            deadline=None,
-            derandomize=True,
-            suppress_health_check=list(HealthCheck),
-        ),
+    run_state_machine_as_test(Source, settings=within(examples=6, steps=14))
+
+
+def within(examples: int, steps: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
     )
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "plot",
+    [each for each in CASES if each.id in ("kobo-upsert", "surveycto-upsert", "odk-upsert")],
+    indirect=True,
+)
+def test_each_connector_with_history_ends_equal_whatever_the_order(plot: Field) -> None:
+    """An edit that a live sync of that connector cannot see shows with the last backfill, of everything."""
+    plant = plot.plant
+
+    class Server(RuleBasedStateMachine):
+        steps = 0
+
+        @rule()
+        def change(self) -> None:
+            type(self).steps += 1
+            plant.change(self.steps)
+
+        @rule(which=st.integers(0, 50), n=st.integers(2000, 9000))
+        def edit(self, which: int, n: int) -> None:
+            if plant.rows:
+                plant.edit(which, n)
+
+        @rule()
+        def live(self) -> None:
+            plot.sync()
+
+        @rule(first=st.integers(-5, 40), length=st.integers(1, 40))
+        def backfill(self, first: int, length: int) -> None:
+            start = plants.START + timedelta(minutes=first)
+            plot.sync(window=Window(start, start + timedelta(minutes=length)))
+
+        @rule(point=st.sampled_from(list(POINTS)))
+        def die(self, point: str) -> None:
+            self.change()
+            plot.killed(point)
+
+        def teardown(self) -> None:
+            plot.sync(window=Window(plants.START, plants.START + timedelta(days=30)))
+            plot.sync()
+            plot.expect_equal("the last backfill")
+            assert all(each.rows_loaded == 0 for each in plot.sync())
+
+    run_state_machine_as_test(Server, settings=within(examples=2, steps=8))
 
 
 @pytest.mark.parametrize("history", [True, False], ids=["upsert", "mirror"])

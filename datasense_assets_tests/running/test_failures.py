@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from psycopg.errors import IdleInTransactionSessionTimeout
 
 from datasense_assets.catalog.credentials import SecretMissing
 from datasense_assets.connectors.errors import CredentialRefused, Throttled, Unavailable
@@ -72,3 +73,6 @@ def test_a_failure_under_someone_elses_wrapping_is_found_and_a_defect_stays_a_de
     except RuntimeError as error:
         assert as_source_error(error) is BUSY
     assert as_source_error(TypeError("ours")) is None
+    stood_still = as_source_error(IdleInTransactionSessionTimeout("terminating connection"))
+    assert stood_still is not None
+    assert not stood_still.permanent
