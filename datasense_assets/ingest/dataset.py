@@ -1,7 +1,8 @@
-"""dlt as we use it: isolated settings, one throwaway folder a pipeline, Arrow through Parquet, upserts only.
+"""dlt as we use it: isolated settings, one throwaway folder a pipeline, Arrow in, upserts only.
 
-All that depends on how dlt works inside is here. Measured with dlt 1.31: a warm load of 100 rows costs 0.09 CPU s and
-300,000 rows of 22 columns 1.1 CPU s by Parquet; csv costs 0.07 and 3.5 and cannot tell an empty text from a null.
+All that depends on how dlt works inside is here, in `dlt_jobs` and in `copying`. Measured with dlt 1.31: a warm load of 100 rows
+costs 0.09 CPU s by ADBC and 0.07 by csv, of 300,000 rows of 22 columns 1.1 and 3.5; csv cannot tell an empty text from
+a null.
 """
 
 from __future__ import annotations
@@ -10,36 +11,30 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, Literal
 
 import dlt
 import pyarrow as pa
+import pyarrow.parquet as pq
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.providers import CustomLoaderDocProvider
 from dlt.common.configuration.providers.provider import ConfigProvider
 from dlt.common.configuration.specs.pluggable_run_context import PluggableRunContext
-from dlt.common.destination.client import FollowupJobRequest, LoadJob
-from dlt.common.destination.typing import PreparedTableSchema
-from dlt.common.destination.utils import get_merge_changed_cond, get_merge_compare_columns
 from dlt.common.runtime.run_context import RunContext
 from dlt.common.schema import Schema
-from dlt.common.schema.typing import TTableSchema
-from dlt.destinations import postgres
 from dlt.destinations.impl.postgres.configuration import PostgresCredentials
-from dlt.destinations.impl.postgres.postgres import PostgresClient, PostgresParquetCopyJob
-from dlt.destinations.sql_jobs import SqlMergeFollowupJob
 from dlt.extract import DltResource, DltSource
 from psycopg import Connection, sql
 
 from datasense_assets.catalog.models import ColumnType as T
 from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
-from datasense_assets.ingest.copying import CopyJob
+from datasense_assets.ingest.casting import ARROW_TYPES
+from datasense_assets.ingest.copying import Rows
+from datasense_assets.ingest.dlt_jobs import Guard, LoadDestination
 from datasense_assets.warehouse.organizations import STAGING_LAYOUT, WarehouseTarget
 
 LOADED_AT = "_ds_loaded_at"
 Strategy = Literal["upsert", "mirror"]
-Guard = Callable[[str], list[str]]
-"""From a table's name to SQL statements that fail where its merge must not be done."""
 
 _CONFIG: dict[str, Any] = {
     "runtime": {"dlthub_telemetry": False, "log_level": "ERROR"},
@@ -49,7 +44,6 @@ _CONFIG: dict[str, Any] = {
     "extract": {"workers": 1},
     "normalize": {"workers": 1},
     "load": {"workers": 1, "raise_on_max_retries": 3},
-    "data_writer": {"file_max_items": 100_000, "buffer_max_items": 10_000, "compression": "none"},
 }
 _DLT_TYPES: dict[T, str] = {
     T.TEXT: "text",
@@ -71,8 +65,6 @@ _LOADS_COLUMNS = (
     "inserted_at timestamp with time zone NOT NULL, schema_version_hash varchar"
 )
 _LOADS_KEPT_DAYS = 30
-MERGE_SINCE = 150_000
-"""The first server version (as libpq counts them) with MERGE, which dlt writes for an upsert and for a mirror."""
 _install_lock = threading.Lock()
 
 
@@ -139,100 +131,29 @@ class LoadedTable:
     """One table of a dlt source: its name, column types (the special columns apart), and how it is merged.
 
     `upsert`: rows are added or changed by `_ds_row_id`. `mirror`: the same, and rows that are not in the load go, in
-    one transaction. A row that is equal to what is there is left alone, its `_ds_loaded_at` too.
+    one transaction. A row that is equal to what is there is left alone, its `_ds_loaded_at` too. `begin` makes the
+    table ready and says how many rows it gets; `rows` are asked for after, where there are any.
     """
 
     name: str
     special: tuple[str, ...]
     columns: Mapping[str, T]
     strategy: Strategy
-    rows: Callable[[], Iterator[pa.Table]]
+    begin: Callable[[], int]
+    rows: Rows
 
 
-class _MergeJob(SqlMergeFollowupJob):
-    """dlt's MERGE, where a row with a json column too is left alone when it is equal to what is there."""
-
-    @classmethod
-    def gen_changed_cond(cls, table: PreparedTableSchema, escape_id: Callable[[str], str]) -> str | None:
-        columns = cast(TTableSchema, table)["columns"]
-        differing = []
-        for name in get_merge_compare_columns(cast(TTableSchema, table)):
-            # the staged json has no comparison of its own
-            as_stored = "::jsonb" if columns[name].get("data_type") == "json" else ""
-            differing.append(f"(s.{escape_id(name)}{as_stored} IS DISTINCT FROM d.{escape_id(name)})")
-        return " OR ".join(differing) or None
-
-
-class _ConflictJob(SqlMergeFollowupJob):
-    """dlt's upsert by INSERT ... ON CONFLICT: the same rows are added, changed and left alone as by its MERGE.
-
-    The deletion of a mirror's absent rows comes from dlt as it is, before it in the same transaction.
-    """
-
-    @classmethod
-    def gen_changed_cond(cls, table: PreparedTableSchema, escape_id: Callable[[str], str]) -> str | None:
-        return get_merge_changed_cond(cast(TTableSchema, table), "excluded", "d", escape_id)
-
-    @classmethod
-    def gen_upsert_merge_sql(
-        cls,
-        root_table_name: str,
-        staging_root_table_name: str,
-        primary_keys: Sequence[str],
-        root_table_column_names: Sequence[str],
-        *_: Any,
-        changed_cond: str | None = None,
-        **__: Any,
-    ) -> list[str]:
-        columns = ", ".join(root_table_column_names)
-        changes = ", ".join(f"{name} = excluded.{name}" for name in root_table_column_names)
-        # dlt's identifiers, quoted by dlt: nothing here comes from outside
-        return [
-            f"INSERT INTO {root_table_name} AS d ({columns}) SELECT {columns} FROM {staging_root_table_name}"  # noqa: S608
-            f" ON CONFLICT ({', '.join(primary_keys)}) DO UPDATE SET {changes}"
-            + (f" WHERE {changed_cond}" if changed_cond else "")
-        ]
-
-
-class _GuardedClient(PostgresClient):
-    """dlt's client, whose merges begin with the guard of the load: in the merge's own transaction."""
-
-    guard: ClassVar[Guard]
-    merge_job: ClassVar[type[SqlMergeFollowupJob]] = _MergeJob
-
-    def create_load_job(
-        self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
-    ) -> LoadJob:
-        job = super().create_load_job(table, file_path, load_id, restore)
-        return CopyJob(file_path) if isinstance(job, PostgresParquetCopyJob) else job
-
-    def _create_merge_followup_jobs(self, table_chain: Sequence[PreparedTableSchema]) -> list[FollowupJobRequest]:
-        statements = type(self).guard(str(table_chain[0]["name"]))
-
-        class Guarded(self.merge_job):  # type: ignore[name-defined, misc]  # the class differs by server
-            @classmethod
-            def _gen_table_setup_clauses(cls, *_: Any) -> list[str]:
-                return statements
-
-        return [Guarded.from_table_chain(table_chain, self.sql_client)]
-
-
-class _GuardedPostgres(postgres):
-    """dlt's own destination, known to it by the same name, with a client of ours."""
-
-    our_client: type[_GuardedClient]
-
-    @property
-    def destination_type(self) -> str:
-        return "dlt.destinations.postgres"
-
-    @property
-    def client_class(self) -> type[PostgresClient]:
-        return self.our_client
-
-
-def build_pipeline(name: str, folder: Path, target: WarehouseTarget, server_version: int, guard: Guard) -> dlt.Pipeline:
-    """A pipeline of that (stable) name in a folder of its own, logged in as the organisation's role.
+def build_load(
+    name: str,
+    folder: Path,
+    target: WarehouseTarget,
+    server_version: int,
+    guard: Guard,
+    schema_name: str,
+    tables: Sequence[LoadedTable],
+) -> tuple[dlt.Pipeline, DltSource]:
+    """A pipeline of that (stable) name in a folder of its own, logged in as the organisation's role, and what it runs:
+    a source of one resource a table. Names pass unchanged, and dlt adds no column of its own.
 
     `server_version` is the warehouse's, as libpq counts (140005 is 14.5); `guard` gives the statements at the head of a
     table's merge, and fails it by failing in the same transaction.
@@ -243,32 +164,35 @@ def build_pipeline(name: str, folder: Path, target: WarehouseTarget, server_vers
     credentials.username, credentials.password = target.user, target.password.get_secret_value()
     credentials.connect_timeout = 15
     credentials.query = dict(target.options)
-    destination = _GuardedPostgres(
+    destination = LoadDestination(
         credentials=credentials,
         create_indexes=False,
         staging_dataset_name_layout=STAGING_LAYOUT,
         enable_dataset_name_normalization=False,
     )
-    merge_job = _MergeJob if server_version >= MERGE_SINCE else _ConflictJob
-    destination.our_client = type("Client", (_GuardedClient,), {"guard": staticmethod(guard), "merge_job": merge_job})
-    return dlt.pipeline(name, pipelines_dir=str(folder), destination=destination, dataset_name=target.schema)
-
-
-def build_source(schema_name: str, tables: list[LoadedTable]) -> DltSource:
-    """A dlt source of one resource a table. Names pass unchanged, and dlt adds no column of its own."""
-    _isolate()
+    destination.serve(server_version, guard, {table.name: table.rows for table in tables})
+    pipeline = dlt.pipeline(name, pipelines_dir=str(folder), destination=destination, dataset_name=target.schema)
     schema = Schema(schema_name, normalizers={"names": "direct"})
-    return DltSource(schema, "datasense", [_resource(table) for table in tables])
+    return pipeline, DltSource(schema, "datasense", [_resource(table, folder) for table in tables])
 
 
-def _resource(table: LoadedTable) -> DltResource:
+def _resource(table: LoadedTable, folder: Path) -> DltResource:
+    def staged() -> Iterator[Any]:
+        rows = table.begin()
+        if rows:
+            folder.mkdir(parents=True, exist_ok=True)
+            stands_for = folder / f"{table.name}.parquet"
+            shape = pa.schema([(name, ARROW_TYPES[kind]) for name, kind in _types(table).items()])
+            pq.write_table(shape.empty_table(), stands_for)
+            yield dlt.mark.with_file_import(str(stands_for), "parquet", items_count=rows)
+
     disposition: Any = {
         "disposition": "merge",
         "strategy": "cdc" if table.strategy == "mirror" else "upsert",
         "skip_unchanged_rows": True,
     }
     return dlt.resource(
-        table.rows(),
+        staged(),
         name=table.name,
         columns=_hints(table),
         file_format="parquet",
@@ -277,13 +201,13 @@ def _resource(table: LoadedTable) -> DltResource:
     )
 
 
-def _hints(table: LoadedTable) -> dict[str, Any]:
+def _types(table: LoadedTable) -> dict[str, T]:
     special = {ROW_ID: T.TEXT, PARENT_ID: T.TEXT, INDEX: T.INTEGER}
-    hints: dict[str, Any] = {}
-    for name in table.special:
-        hints[name] = _hint(name, special.get(name, T.DATETIME))
-    for name, kind in table.columns.items():
-        hints[name] = _hint(name, kind)
+    return {**{name: special.get(name, T.DATETIME) for name in table.special}, **table.columns}
+
+
+def _hints(table: LoadedTable) -> dict[str, Any]:
+    hints = {name: _hint(name, kind) for name, kind in _types(table).items()}
     hints[ROW_ID] |= {"primary_key": True, "nullable": False}
     # marks the column as none of those whose change makes a row changed
     hints[LOADED_AT] |= {"parent_key": True}

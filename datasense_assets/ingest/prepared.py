@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from dlt.common.exceptions import SignalReceivedException
+from dlt.common.runtime import signals
 
 from datasense_assets.catalog.models import SourceTable
 from datasense_assets.catalog.state import CursorRow, FenceLost, Fingerprint, TableStatus
@@ -87,6 +91,7 @@ class PreparedLoad:
     folder: Path
     vanished: tuple[SourceTable, ...] = ()
     ensured: bool = False
+    _signal: int | None = None
 
     @property
     def top(self) -> TableLoad:
@@ -110,8 +115,25 @@ class PreparedLoad:
                 raise
             raise cause from error
 
+    def stop_if_interrupted(self) -> None:
+        """Asked between two batches, so that whoever cancels a run does not wait for all of a large table.
+
+        Raises:
+            SignalReceivedException: dlt, which takes signals for itself while it runs, has received one.
+        """
+        if signals.was_signal_received():
+            received = signals.exception_for_signal()
+            self._signal = received.signal_code if isinstance(received, SignalReceivedException) else None
+            raise received
+
     def explain(self, error: Exception) -> Exception:
-        """What a failed run of the pipeline comes down to; the error itself where nothing more is known."""
+        """What a failed run of the pipeline comes down to; the error itself where nothing more is known.
+
+        A signal that ended it goes on to whoever handled signals before, who raises as is meant for it.
+        """
+        received = self._signal or _signal_in(error)
+        if received is not None:
+            signal.raise_signal(received)
         try:
             with telling_full_disk(self.folder):
                 raise error
@@ -132,6 +154,13 @@ class PreparedLoad:
         """SQL at the head of a table's merge: see `claims.guard`."""
         load = next(each for each in self.tables if each.warehouse_table == table)
         return claims.guard(self.claim, table, load.expected)
+
+
+def _signal_in(error: BaseException) -> int | None:
+    current: BaseException | None = error
+    while current is not None and not isinstance(current, SignalReceivedException):
+        current = current.__cause__ or current.__context__
+    return None if current is None else current.signal_code
 
 
 def same_shape(tables: list[TableLoad]) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from dlt.common.runtime import signals
 
 from datasense_assets.catalog.models import ColumnType, Organization
-from datasense_assets.ingest import copying, dataset, schema
+from datasense_assets.ingest import copying, dlt_jobs, rows, schema, scratch
 from datasense_assets_tests.ingest.conftest import FakeSource, World, at
 
 
@@ -74,7 +79,7 @@ def test_a_server_without_merge_holds_the_same(
     world: World, org: Organization, monkeypatch: pytest.MonkeyPatch, history: bool, merge: bool
 ) -> None:
     if not merge:
-        monkeypatch.setattr(dataset, "MERGE_SINCE", 999_999)
+        monkeypatch.setattr(dlt_jobs, "MERGE_SINCE", 999_999)
     source = world.source(org)
     first = [
         {"_id": i, "_at": at(0), "n": n, "empty": None} for i, n in (("same", "1"), ("edited", "2"), ("gone", "3"))
@@ -97,7 +102,7 @@ def test_json_is_merged_and_left_alone_when_it_is_the_same(
     world: World, org: Organization, monkeypatch: pytest.MonkeyPatch, merge: bool
 ) -> None:
     if not merge:
-        monkeypatch.setattr(dataset, "MERGE_SINCE", 999_999)
+        monkeypatch.setattr(dlt_jobs, "MERGE_SINCE", 999_999)
     source = world.source(org, types={"place": ColumnType.JSON})
     loaded = []
     for value in ('{"a": 1, "b": null}', '{"b":null,"a":1}', '{"a": 2}', None, None):
@@ -140,3 +145,29 @@ def test_what_old_servers_would_take_for_the_end_of_the_rows_goes_the_other_way(
     rows = [{"_id": str(n), "_at": at(0), "said": text} for n, text in enumerate(texts)]
     world.sync(org, source, FakeSource({"visits": rows}))
     assert sorted(row[0] for row in world.rows("org_acme.forms__visits", "said")) == sorted(texts)
+
+
+def test_an_interrupted_load_stops_between_two_batches_and_leaves_the_table(
+    world: World, org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "BATCH_ROWS", 5)
+    monkeypatch.setattr(copying, "FEW_ROWS", 0)
+    source = world.source(org)
+    fake = FakeSource({"visits": [{"_id": f"r{i:03d}", "_at": at(i), "n": "1"} for i in range(100)]}, page_rows=5)
+    typed, type_rows = [], rows._typed
+
+    def interrupt(*args: Any) -> Any:
+        typed.append(1)
+        if len(typed) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+            while not signals.was_signal_received():
+                time.sleep(0.01)
+        return type_rows(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rows, "_typed", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            world.sync(org, source, fake)
+    assert len(typed) in (2, 3)
+    assert world.rows("org_acme.forms__visits", "count(*)", "1") == [(0,)]
+    assert world.sync(org, source, fake).row_count == 100

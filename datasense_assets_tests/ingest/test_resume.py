@@ -17,6 +17,7 @@ from datasense_assets.connectors.base import Page, ReadRequest
 from datasense_assets.connectors.errors import Unavailable
 from datasense_assets.ingest import finishing, keeping
 from datasense_assets.ingest.keeping import KeptPages
+from datasense_assets.ingest.preparing import kept_of, request_of
 from datasense_assets_tests.ingest.conftest import FakeConnector, FakeSource, World, at
 
 ROWS = 40
@@ -236,8 +237,8 @@ def _slowly(sync: Any, world: World, source: Source) -> Iterator[None]:
     """The reading of a load, stopped after some pages and gone on with by the caller."""
     table = world.tables(source)["visits"]
     infos = {info.path: info for info in sync.connector.describe("visits")}
-    request = sync._request(table, None)
-    kept = sync._kept(table, request, infos)
+    request = request_of(sync, table, None)
+    kept = kept_of(sync, table, request, infos)
     for number, _ in enumerate(kept.read(sync.connector, request)):
         if number == 12:
             yield
