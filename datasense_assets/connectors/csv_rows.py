@@ -29,7 +29,13 @@ from datasense_assets.connectors.errors import BadData
 from datasense_assets.connectors.personal import looks_personal
 from datasense_assets.connectors.row_pages import Block, Refused
 
-BLOCK_BYTES = 8 * 1024**2
+# Arrow reads 32 blocks ahead; a record longer than a block is no record to it, so a file that has one is begun again
+BLOCK_BYTES = 1024**2
+LONGEST_RECORD = 8 * 1024**2
+
+
+class _RecordTooLong(BadData):
+    """A record is longer than a block."""
 
 
 class CsvRows:
@@ -56,7 +62,7 @@ class CsvRows:
         last: str | None = None  # the last value of the file's last record, where that was read
         with closing(LineFinder(self._text, self._header)) as finder:
             self._finder = finder
-            for block in self._blocks():
+            for block in self._blocks_of_any_size():
                 if block.data.num_rows:
                     last = block.data.column(self._header.keys[-1])[-1].as_py()
                 if block.refused and (not block.data.num_rows or block.refused[-1].number > block.numbers[-1].as_py()):
@@ -69,26 +75,42 @@ class CsvRows:
         assert self._finder is not None  # noqa: S101  asked while blocks are gone through
         return self._finder.line_of(number)
 
-    def _blocks(self) -> Iterator[Block]:
-        text, header = self._text, self._header
-        if not _has_more(text.path, header.offset):
+    def _blocks_of_any_size(self) -> Iterator[Block]:
+        if not _has_more(self._text.path, self._header.offset):
             return
+        delivered = 0
+        try:
+            for block in self._blocks(min(BLOCK_BYTES, LONGEST_RECORD), 0):
+                yield block
+                delivered = max(delivered, block.last)
+        except _RecordTooLong:
+            yield from self._blocks(LONGEST_RECORD, delivered)
+
+    def _blocks(self, size: int, delivered: int) -> Iterator[Block]:
+        """Blocks read by so many bytes, without the records up to number `delivered`."""
+        text, header = self._text, self._header
         ragged: deque[pacsv.InvalidRow] = deque()
 
         def keep(row: Any) -> str:
             ragged.append(row)
             return "skip"
 
-        parser = _Parser(header, quoted=text.quotes > 0)
+        parser = _Parser(header, size, quoted=text.quotes > 0)
         following = 1
         with pa.OSFile(str(text.path)) as file, _arrow_errors(self.where):
             file.seek(header.offset)
             reader = parser.stream(file, keep)
             for batch in reader:
                 runs, following, taken = _number(batch.num_rows, following, ragged)
+                table = pa.Table.from_batches([batch])
                 numbers = pa.concat_arrays([pa.arange(run.start, run.stop) for run in runs or [range(0)]])
-                yield self._mended(pa.Table.from_batches([batch]), numbers, taken, parser)
+                if delivered:
+                    new = pc.greater(numbers, delivered)
+                    table, numbers = table.filter(new), numbers.filter(new)
+                    taken = [row for row in taken if row.number > delivered]
+                yield self._mended(table, numbers, taken, parser)
             _, _, taken = _number(0, following, ragged)
+            taken = [row for row in taken if row.number > delivered]
             if taken:
                 yield self._mended(parser.empty(), pa.array([], pa.int64()), taken, parser)
 
@@ -137,7 +159,8 @@ def _number(rows: int, following: int, ragged: deque[Any]) -> tuple[list[range],
 class _Parser:
     """Arrow's reader with one set of options, for the file and for mended rows alike."""
 
-    def __init__(self, header: Header, *, quoted: bool) -> None:
+    def __init__(self, header: Header, size: int, *, quoted: bool) -> None:
+        self._size = size
         self._delimiter = header.delimiter
         self._keys = list(header.keys)
         self._quoted = quoted
@@ -192,7 +215,7 @@ class _Parser:
         return None if wrong else table
 
     def _read_options(self) -> pacsv.ReadOptions:
-        return pacsv.ReadOptions(column_names=self._keys, block_size=BLOCK_BYTES, use_threads=False)
+        return pacsv.ReadOptions(column_names=self._keys, block_size=self._size, use_threads=False)
 
     def _options(self, handler: Any) -> pacsv.ParseOptions:
         return pacsv.ParseOptions(
@@ -215,8 +238,8 @@ def _arrow_errors(where: str) -> Iterator[None]:
         yield
     except pa.ArrowInvalid as error:
         if "straddling" in str(error) or "out of sync" in str(error):
-            raise BadData(
-                f"{where} holds a row of more than {BLOCK_BYTES:,} bytes: most likely a quote is not closed.",
+            raise _RecordTooLong(
+                f"{where} holds a row of more than {LONGEST_RECORD:,} bytes: most likely a quote is not closed.",
                 advice='Close it, or double a quote (") that is part of a quoted text.',
             ) from None
         raise BadData(f"{where} cannot be read as CSV: {str(error)[:200]}", advice="Check the file.") from None

@@ -40,6 +40,12 @@ class Block:
     data: pa.Table
     refused: list[Refused]
 
+    @property
+    def last(self) -> int:
+        """The highest number in it, 0 where it is empty."""
+        read = self.numbers[-1].as_py() if len(self.numbers) else 0
+        return max(read, self.refused[-1].number if self.refused else 0)
+
 
 class RowReader(Protocol):
     """One opened file of rows. `columns` are described, `padded` counts rows that were filled up."""
