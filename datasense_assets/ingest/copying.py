@@ -1,8 +1,8 @@
 """How the rows of a load reach the warehouse: a few by COPY over dlt's own connection, many by ADBC, as they are typed.
 
 ADBC reads the types and columns of every table of the database whenever it connects: 30 ms in an empty one, and the
-more tables there are the longer, on both sides. Rows by the ten thousand are worth that, a small sync is not. Written to
-Parquet by dlt and read back, the same rows cost a fifth more CPU, and the memory of a whole file.
+more tables there are the longer, on both sides. Rows by the ten thousand are worth that, a small sync is not. Written
+to Parquet by dlt and read back, the same rows cost a fifth more CPU, and the memory of a whole file.
 """
 
 from __future__ import annotations

@@ -56,12 +56,12 @@ class S3StandIn:
         self.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
         signature = environ.get("HTTP_AUTHORIZATION", "")
         if signature and f"Credential={KEY}/" not in signature:
-            return _refuse(start, "403 Forbidden", "InvalidAccessKeyId")
+            return _refuse(environ, start, "403 Forbidden", "InvalidAccessKeyId")
         if not signature and not self.public:
-            return _refuse(start, "403 Forbidden", "AccessDenied")
+            return _refuse(environ, start, "403 Forbidden", "AccessDenied")
         if self.slow:
             self.slow -= 1
-            return _refuse(start, "503 Slow Down", "SlowDown")
+            return _refuse(environ, start, "503 Slow Down", "SlowDown")
         answer: Iterable[bytes] = app(environ, start)
         if self.cut and environ["REQUEST_METHOD"] == "GET" and environ["PATH_INFO"].count("/") > 1:
             self.cut -= 1
@@ -70,10 +70,10 @@ class S3StandIn:
         return answer
 
 
-def _refuse(start: StartResponse, status: str, code: str) -> Iterable[bytes]:
+def _refuse(environ: dict[str, Any], start: StartResponse, status: str, code: str) -> Iterable[bytes]:
     body = _REFUSAL.format(code=code).encode()
     start(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))])
-    return [body]
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 @contextmanager
