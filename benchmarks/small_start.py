@@ -80,7 +80,7 @@ def main() -> None:
         with Watch(running) as small:
             syncs_of(running, names, seconds=1200)
         running.sql(
-            "UPDATE datasense.sources SET config = json_build_object('url', %s) WHERE slug = 's0'",
+            "UPDATE datasense.sources SET config = json_build_object('url', %s::text) WHERE slug = 's0'",
             f"{running.api}/rows/{options.rows}.csv",
         )
         with Watch(running) as large:

@@ -41,10 +41,10 @@ def fill(running: Running, each_minute: int, api: float) -> None:
     )
     running.sql(
         """INSERT INTO datasense.sources (org_id, slug, connector, config, schedule)
-        SELECT o.id, 's' || n, 'csv', json_build_object('url', 'http://127.0.0.' || (1 + substr(o.slug, 2)::int % 200)
+        SELECT o.id, 's' || n, 'csv', json_build_object('url', 'http://127.0.0.' || (1 + substr(o.slug, 2)::int %% 200)
                    || ':' || %s || '/' || %s || '/' || o.slug || '-s' || n || '.csv'),
                CASE WHEN o.slug = 'o' || %s THEN '"manual"'
-                    ELSE json_build_object('cron', (n % 15) || '-59/15 * * * *')::text END::jsonb
+                    ELSE json_build_object('cron', (n %% 15) || '-59/15 * * * *')::text END::jsonb
         FROM datasense.organizations o, generate_series(0, %s) n""",
         port,
         f"{api:g}",
@@ -55,15 +55,13 @@ def fill(running: Running, each_minute: int, api: float) -> None:
         "INSERT INTO datasense.source_tables (source_id, slug, resource, key) "
         "SELECT id, 'rows', 's' || substr(slug, 2), '{id}' FROM datasense.sources"
     )
+    # none is new: each waits for its slot, and not for the first load that is due at once
+    running.sql("UPDATE datasense.source_status SET next_due_at = NULL, replan = true")
     spec = {"version": 1, "name": "latest", "inputs": {"rows": "source:s0.rows"}, "steps": []}
     running.sql(
         """INSERT INTO datasense.recipes (org_id, name, spec, spec_hash) SELECT id, 'latest', %s::json, 'first'
         FROM datasense.organizations WHERE substr(slug, 2)::int < 20""",
         json.dumps(spec),
-    )
-    running.sql(
-        "INSERT INTO datasense.recipe_inputs (recipe_id, alias, source_ident, table_ident) "
-        "SELECT id, 'rows', 's0', 'rows' FROM datasense.recipes"
     )
 
 
