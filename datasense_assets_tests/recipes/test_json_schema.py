@@ -72,8 +72,17 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(item, (*path, i))
 
 
+def alone(path: tuple[Any, ...]) -> tuple[dict[str, Any], tuple[Any, ...]]:
+    """A recipe with the one step or check that the path leads to, and the path there: all of them are slow to judge."""
+    data: dict[str, Any] = {**WHOLE, "steps": [], "checks": []}
+    if path[:1] not in (("steps",), ("checks",)):
+        return data, path
+    name, place, *rest = path
+    return {**data, name: [WHOLE[name][place]]}, (name, 0, *rest)
+
+
 def changed(path: tuple[Any, ...], key: str, value: Any) -> dict[str, Any]:
-    data = copy.deepcopy(WHOLE)
+    data, path = copy.deepcopy(alone(path))
     target: Any = data
     for part in path:
         target = target[part]
