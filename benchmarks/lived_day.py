@@ -137,6 +137,7 @@ class Breaking:
 
     def stop_database(self) -> None:
         """With all that was not committed."""
+        self.running.close()
         self.running.datasense("db", "stop")
 
     def start_database(self) -> None:
