@@ -49,8 +49,6 @@ RECIPES = 12
 REFUSED = "o7"
 # Seconds of the clock between two clicks, and between two looks at what goes on.
 CLICK_EVERY, LOOK_EVERY = 20.0, 1.0
-# Whatever was out of order, a source is served so soon after its slot.
-LONGEST = timedelta(minutes=3)
 
 
 @dataclass(frozen=True)
@@ -214,9 +212,13 @@ def live(running: Running, places: Places, outages: list[Outage], start: float, 
     return {"calls": calls, "clicks": clicks}
 
 
-def wind_down(running: Running) -> None:
+def wind_down(running: Running, end: datetime) -> None:
     """Nothing becomes due any more; wait until all that was asked for is over, and the recipes have followed."""
-    running.sql("UPDATE datasense.sources SET schedule = '\"manual\"'")
+    # without the trigger that has due times reckoned anew: what is due already is to be served
+    with psycopg.connect(running.url) as connection:
+        connection.execute("SET LOCAL session_replication_role = replica")
+        connection.execute("UPDATE datasense.sources SET schedule = '\"manual\"'")
+        connection.execute("UPDATE datasense.source_status SET next_due_at = NULL WHERE next_due_at >= %s", (end,))
     going = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
 
     def over() -> bool:
@@ -235,7 +237,7 @@ def wind_down(running: Running) -> None:
         )
         return runs == 0 and not due[0][0] and not stale[0][0] and not mails[0][0]
 
-    wait_until("all is over", over, seconds=240, every=1.0)
+    wait_until("all is over", over, seconds=420, every=1.0)
 
 
 def day_of(running: Running, places: Places, start: float, minutes: float) -> Day:
@@ -283,6 +285,19 @@ def scheduled(day: Day) -> Day:
     """The same day with the runs of slots alone."""
     kept = [each for each in day.attempts if each.tags.get(t.LANE) == t.Lane.SCHEDULED.value]
     return Day(day.start, day.end, kept, day.slots, day.calls, day.told, day.asked)
+
+
+def unserved(day: Day, places: Places) -> list[str]:
+    """Slots after which no load of their source began."""
+    last: dict[int, datetime] = {}
+    for each in day.attempts:
+        last[each.source] = max(each.began, last.get(each.source, each.began))
+    return [
+        f"{places.places[number].name} at {slot:%H:%M}"
+        for number, slots in day.slots.items()
+        for slot in slots
+        if number not in last or last[number] < slot
+    ]
 
 
 def inexact(running: Running, places: Places, day: Day) -> list[str]:
@@ -335,7 +350,7 @@ def judge(running: Running, places: Places, day: Day, seen: dict[str, Any], outa
         "slots loaded twice": sum(count > 1 for count in done.values()),
         "beside itself": len(beside),
         "seconds late": {"p50": median, "p95": p95, "most": late[-1]},
-        "unserved": [(places.places[n].name, str(slot)) for n, slot in by_slot.unserved(LONGEST)],
+        "unserved": unserved(by_slot, places),
         "calls a minute, at most": max(day.calls.values()),
         "reads of Google's project in 60 s, at most": reads,
         "refused by Google's quota": refused,
@@ -411,7 +426,7 @@ def main() -> None:
         wait_until("the day begins", lambda: time.time() >= start)
         try:
             seen = live(running, places, outages, start, given.minutes)
-            wind_down(running)
+            wind_down(running, datetime.fromtimestamp(start + given.minutes * 60, UTC))
         finally:
             breaking.end_second_daemon()
             if given.keep:

@@ -24,8 +24,8 @@ from examples.kobo_stand_in import serve as serve_kobo
 ZONES = ("Asia/Kolkata", "Africa/Nairobi", "America/New_York", "UTC")
 # Of five sources of an organisation; every organisation has an account of its own at KoboToolbox.
 KINDS = ("kobo", "csv", "google_sheets", "kobo", "csv")
-# Every so many minutes, of twenty-five sources: one each minute, five each second, nine each fourth, ten each eighth.
-WAYS = (1, *[2] * 5, *[4] * 9, *[8] * 10)
+# Every so many minutes, of twenty-five sources: as in the real world most are read once or twice a day.
+WAYS = (1, 2, *[4] * 6, *[8] * 17)
 # Google's account, and so its quota, is shared by the spreadsheets of ten organisations.
 ORGS_AN_ACCOUNT = 10
 
