@@ -43,8 +43,14 @@ from datasense_assets.catalog.models import Cron
 from datasense_assets.running import tags as t
 
 SLOTS = {"scheduled": 10, "interactive": 2, "transform": 2, "backfill": 1}
-LIMITS = {"total": 15, "lane scheduled": 10, "connector kobo": 8, "connector csv": 8, "connector google_sheets": 6,
-          "host": 6}  # fmt: skip
+LIMITS = {
+    ("total", ""): 15,
+    ("lane", "scheduled"): 10,
+    ("connector", "kobo"): 6,
+    ("connector", "csv"): 6,
+    ("connector", "google_sheets"): 6,
+    ("host", ""): 6,
+}
 RECIPES = 12
 REFUSED = "o7"
 # Seconds of the clock between two clicks, and between two looks at what goes on.
@@ -176,13 +182,18 @@ def started(count: int, orgs: int, folder: Path) -> Iterator[tuple[Running, Plac
             files[-1].write_text(document)
         running.datasense("apply", "--no-discover", *map(str, files))
         running.sql("UPDATE datasense.source_status SET next_due_at = NULL, replan = true")
-        for what, number in LIMITS.items():
-            running.datasense("limits", "set", *what.split(), str(number))
+        # as `datasense limits set` leaves it, before there is a queue that would have to follow
+        for (scope, name), number in LIMITS.items():
+            running.sql(
+                "INSERT INTO datasense.run_limits (scope, name, at_once) VALUES (%s, %s, %s)", scope, name, number
+            )
         # with its address given, whoever finds the database away does not start it himself
         alone = dict(running.environment)
         running.environment = {**alone, "DATASENSE_DATABASE_URL": running.url}
-        running.serve(lanes=SLOTS)
-        running.environment = alone
+        try:
+            running.serve(lanes=SLOTS)
+        finally:
+            running.environment = alone
         yield running, places, mail, told
 
 
@@ -218,7 +229,10 @@ def wind_down(running: Running, end: datetime) -> None:
     with psycopg.connect(running.url) as connection:
         connection.execute("SET LOCAL session_replication_role = replica")
         connection.execute("UPDATE datasense.sources SET schedule = '\"manual\"'")
-        connection.execute("UPDATE datasense.source_status SET next_due_at = NULL WHERE next_due_at >= %s", (end,))
+        connection.execute(
+            "UPDATE datasense.source_status SET next_due_at = NULL WHERE next_due_at >= %s AND failures_in_a_row = 0",
+            (end,),
+        )
     going = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
 
     def over() -> bool:
@@ -237,7 +251,15 @@ def wind_down(running: Running, end: datetime) -> None:
         )
         return runs == 0 and not due[0][0] and not stale[0][0] and not mails[0][0]
 
-    wait_until("all is over", over, seconds=420, every=1.0)
+    quiet = 0
+
+    def stays_over() -> bool:
+        """A run that was lost is made again some seconds after it failed."""
+        nonlocal quiet
+        quiet = quiet + 1 if over() else 0
+        return quiet > 15
+
+    wait_until("all is over", stays_over, seconds=420, every=1.0)
 
 
 def day_of(running: Running, places: Places, start: float, minutes: float) -> Day:
@@ -335,7 +357,7 @@ def judge(running: Running, places: Places, day: Day, seen: dict[str, Any], outa
     starts = dict(running.sql("SELECT run_id, start_time FROM runs"))
     clicks = sorted(starts[run_id] - at for at, run_id in seen["clicks"] if starts.get(run_id))
     messages = running.sql(
-        "SELECT a.id, m.audience, m.event, a.fingerprint, m.created_at, m.sent_at, m.attempts, m.title "
+        "SELECT a.id, m.audience, m.event, a.fingerprint, m.dropped_because, m.sent_at, m.attempts "
         "FROM datasense.alert_messages m JOIN datasense.alerts a ON a.id = m.alert_id"
     )
     (away,) = [(o.begin * hour, o.end * hour) for o in outages if o.name.startswith("the mail server")]
@@ -373,12 +395,12 @@ def judge(running: Running, places: Places, day: Day, seen: dict[str, Any], outa
         "every table is exact": not result["inexact tables"],
         "Google refuses nothing": not refused and reads <= 300,
         "the limits hold": result["of one organisation at once"] <= 3
-        and result["of one server at once"] <= LIMITS["host"]
+        and result["of one server at once"] <= LIMITS["host", ""]
         and result["at once"]["scheduled"] <= SLOTS["scheduled"],
         "no mail goes out while the mail server is away": not any(away[0] + 1 <= at < away[1] for at in mails),
         "each thing is told once": max(Counter(each[:4] for each in messages).values()) == 1,
-        "what was to be told is told": all(each[5] for each in messages if "dropped" not in each),
-        "a failure and its end are told": {e for *_, e in [(each[2],) for each in messages]} >= {"opened", "closed"},
+        "what was to be told is told": all(each[4] or each[5] for each in messages),
+        "a failure and its end are told": {each[2] for each in messages} >= {"opened", "closed"},
     }
     for what, whether in holds.items():
         print(f"{'holds' if whether else 'DOES NOT HOLD'}: {what}", flush=True)

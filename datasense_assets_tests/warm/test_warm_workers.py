@@ -53,6 +53,8 @@ def test_a_child_that_is_killed_fails_its_run_which_is_tried_again_at_once(warm:
     os.kill(pid_of(warm, run_id), signal.SIGKILL)
     assert warm.becomes(run_id, "FAILURE", "SUCCESS", seconds=30) == "FAILURE"
     assert "The worker that executed the run is gone" in warm.said(run_id)
+    pool = warm.instance.event_log_storage.get_concurrency_info("connector_csv")
+    assert not [slot for slot in pool.claimed_slots if slot.run_id == run_id], "its place in the pool is free at once"
     again = warm.retry_of(run_id)
     warm.let("held_one")
     # what the dead run held is free: the retry does not wait for it to run out, which takes a minute

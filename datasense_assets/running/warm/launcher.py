@@ -142,6 +142,8 @@ class WarmRunLauncher(CeleryRunLauncher):
         except redis.RedisError as error:
             return CheckRunHealthResult(WorkerStatus.RUNNING, f"Redis does not answer: {type(error).__name__}.")
         _let_go_of_sources(run.run_id)
+        # else as many dead runs as a pool has places would keep all runs of their connector in the queue
+        self._instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         return CheckRunHealthResult(WorkerStatus.FAILED, "The worker that executed the run is gone.")
 
     def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str | None:
