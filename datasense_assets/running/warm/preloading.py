@@ -56,6 +56,10 @@ def preload() -> None:
 
 
 def _run_of_nothing() -> None:
+    import dlt
+    from dagster_dlt.translator import DltResourceTranslatorData
+
+    DltResourceTranslatorData(resource=dlt.resource([], name="nothing"), pipeline=None)
     column = dg.TableColumn("column", "text", description="", tags={"kind": "text"})
     metadata: dict[str, Any] = {
         "md": dg.MetadataValue.md(""),
