@@ -215,8 +215,10 @@ def _named(scope: str, name: str) -> str:
 
 
 def _line(row: dict[str, Any]) -> tuple[Any, ...]:
+    from datasense_assets.catalog.state.limits import NAMELESS
+
     by = "datasense limits" if row["set"] else "dagster.yaml"
-    shown = row["name"] or ("" if row["scope"] in ("total", "failing") else "each")
+    shown = row["name"] or ("" if row["scope"] in NAMELESS else "each")
     return row["scope"], shown, row["at_once"], by, row["default"] if row["set"] else None
 
 

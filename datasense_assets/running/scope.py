@@ -23,7 +23,7 @@ from datasense_assets.running.tags import PLATFORM, Selected, selected
 from datasense_assets.settings import get_settings
 
 _explicit: ContextVar[SnapshotScope | None] = ContextVar("datasense_scope", default=None)
-_built: ContextVar[dict[str, Any] | None] = ContextVar("datasense_built", default=None)
+_built: ContextVar[dict[Callable[[], Any], Any] | None] = ContextVar("datasense_built", default=None)
 # Dagster's name for the job that holds every asset of a location.
 _ALL_ASSETS = "__ASSET_JOB"
 T = TypeVar("T")
@@ -50,9 +50,9 @@ def once_in_scope(build: Callable[[], T]) -> T:
     built = _built.get()
     if built is None:
         return build()
-    if "graph" not in built:
-        built["graph"] = build()
-    found: T = built["graph"]
+    if build not in built:
+        built[build] = build()
+    found: T = built[build]
     return found
 
 

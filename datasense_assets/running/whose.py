@@ -32,7 +32,7 @@ _silent_until = float("-inf")
 
 def of_run(run_id: str, tags: Mapping[str, str]) -> dict[str, str]:
     """Fields of a line about the run, `run` among them; what its tags do not say is what is known of it."""
-    fields = {name: tags[tag] for name, tag in _FIELDS.items() if tag in tags}
+    fields = _said_by(tags)
     if fields:
         _keep(run_id, fields)
     return {"run": run_id, **(fields or whose(run_id))}
@@ -49,6 +49,10 @@ def ask_in(instance: dg.DagsterInstance) -> None:
     """From now on look up runs in this instance."""
     global _where
     _where = weakref.ref(instance)
+
+
+def _said_by(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name: tags[tag] for name, tag in _FIELDS.items() if tag in tags}
 
 
 def _keep(run_id: str, fields: Mapping[str, str]) -> None:
@@ -73,7 +77,7 @@ def _ask(run_id: str) -> Mapping[str, str]:
         return {}
     finally:
         _asking.now = False
-    fields = {name: run.tags[tag] for name, tag in _FIELDS.items() if tag in run.tags} if run is not None else {}
+    fields = _said_by(run.tags) if run is not None else {}
     # only one that has not been queued yet gets its tags still
     if fields or run is None or run.status.value != "NOT_STARTED":
         _keep(run_id, fields)
