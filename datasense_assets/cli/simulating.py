@@ -34,10 +34,13 @@ def simulate(
     cores: Annotated[int, typer.Option(min=1, help="Cores of a machine.")] = 2,
     slots: Annotated[int, typer.Option(min=1, help="Syncs at once on each machine.")] = 8,
     api_seconds: Annotated[float, typer.Option(min=0, help="Seconds that a source takes to answer, a sync.")] = 2.0,
+    api_spread: Annotated[
+        float, typer.Option(min=0, max=1, help="By how much answers differ, as a share of --api-seconds.")
+    ] = 0.5,
     api_calls: Annotated[float, typer.Option(min=0, help="Calls to a source, a sync.")] = 3.0,
-    cpu: Annotated[float, typer.Option(min=0.001, help="CPU seconds of a worker, a sync.")] = 0.30,
-    database_cpu: Annotated[float, typer.Option(min=0, help="CPU seconds of Postgres, a sync.")] = 0.11,
-    daemon_cpu: Annotated[float, typer.Option(min=0, help="CPU seconds of daemon and code server, a sync.")] = 0.07,
+    cpu: Annotated[float, typer.Option(min=0.001, help="CPU seconds of a worker, a sync.")] = 0.37,
+    database_cpu: Annotated[float, typer.Option(min=0, help="CPU seconds of Postgres, a sync.")] = 0.15,
+    daemon_cpu: Annotated[float, typer.Option(min=0, help="CPU seconds of daemon and code server, a sync.")] = 0.19,
     from_catalog: Annotated[
         bool, typer.Option("--from-catalog", help="Costs of a sync as this platform's own runs of 7 days had them.")
     ] = False,
@@ -52,7 +55,7 @@ def simulate(
     from datasense_assets.operations.simulation.answers import answer, needed
     from datasense_assets.operations.simulation.model import Machines, Scenario, SyncCosts
 
-    costs = SyncCosts(cpu, database_cpu, daemon_cpu, api_seconds, api_calls)
+    costs = SyncCosts(cpu, database_cpu, daemon_cpu, api_seconds, api_calls, api_spread)
     if from_catalog:
         costs = _own_costs(costs)
     scenario = Scenario(

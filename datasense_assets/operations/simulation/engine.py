@@ -187,7 +187,7 @@ class _Platform:
             self.played.throttled[quota.name] = self.played.throttled.get(quota.name, 0.0) + wait
             yield self.env.timeout(wait)
         # answers of a server differ, their mean is what was measured
-        yield self.env.timeout(costs.api_seconds * self.random.uniform(0.5, 1.5))
+        yield self.env.timeout(costs.api_seconds * self.random.uniform(1 - costs.api_spread, 1 + costs.api_spread))
         yield from self._use(self.database, costs.database_cpu, "Postgres' CPU")
         yield from self._use(self.cpus[machine], costs.worker_cpu / 2, "workers' CPU")
         self.running -= 1

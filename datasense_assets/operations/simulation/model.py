@@ -21,14 +21,16 @@ MOST_JITTER = 600.0
 @dataclass(frozen=True)
 class SyncCosts:
     """One sync, in seconds: CPU of the worker, of Postgres, and of daemon and code server; `api_seconds` is waiting for
-    the source's answers, during which no CPU is used; `api_calls` are counted by quotas.
+    the source's answers, during which no CPU is used, `api_spread` the share of it by which one differs from the other
+    at most; `api_calls` are counted by quotas. The defaults were measured (docs/performance.md).
     """
 
-    worker_cpu: float = 0.30
-    database_cpu: float = 0.11
-    daemon_cpu: float = 0.07
+    worker_cpu: float = 0.37
+    database_cpu: float = 0.15
+    daemon_cpu: float = 0.19
     api_seconds: float = 2.0
     api_calls: float = 3.0
+    api_spread: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -143,4 +145,5 @@ def costs_of(rows: Sequence[Cost], given: SyncCosts) -> SyncCosts | None:
         daemon_cpu=given.daemon_cpu,
         api_seconds=max(0.0, wall - cpu - given.database_cpu - throttled),
         api_calls=sum(row.api_calls for row in sources) / runs,
+        api_spread=given.api_spread,
     )
