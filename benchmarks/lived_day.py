@@ -309,13 +309,13 @@ def scheduled(day: Day) -> Day:
     return Day(day.start, day.end, kept, day.slots, day.calls, day.told, day.asked)
 
 
-def unserved(day: Day, places: Places) -> list[str]:
-    """Slots after which no load of their source began."""
+def unserved(day: Day) -> list[tuple[int, datetime]]:
+    """Slots, by source, after which no load of their source began."""
     last: dict[int, datetime] = {}
     for each in day.attempts:
         last[each.source] = max(each.began, last.get(each.source, each.began))
     return [
-        f"{places.places[number].name} at {slot:%H:%M}"
+        (number, slot)
         for number, slots in day.slots.items()
         for slot in slots
         if number not in last or last[number] < slot
@@ -372,7 +372,9 @@ def judge(running: Running, places: Places, day: Day, seen: dict[str, Any], outa
         "slots loaded twice": sum(count > 1 for count in done.values()),
         "beside itself": len(beside),
         "seconds late": {"p50": median, "p95": p95, "most": late[-1]},
-        "unserved": unserved(by_slot, places),
+        # a person's click that loads what is due serves its slot, and the sensor asks for none
+        "slots served by a click": len(unserved(by_slot)) - len(unserved(day)),
+        "unserved": [f"{places.places[number].name} at {slot:%H:%M:%S}" for number, slot in unserved(day)],
         "calls a minute, at most": max(day.calls.values()),
         "reads of Google's project in 60 s, at most": reads,
         "refused by Google's quota": refused,
