@@ -117,6 +117,12 @@ def test_a_chain_of_steps_makes_what_the_references_make(bench: Bench) -> None:
     prove(lambda choose: random_example(choose, bench.now, OPERATIONS, choose.between(2, 6)), bench.check, 60)
 
 
+def test_windows_among_other_steps_make_what_the_references_make(bench: Bench) -> None:
+    others = ("formula", "rename", "select", "drop", "expand_list", "unpivot", "deduplicate", "fill_missing", "filter")
+    operations = ("window",) * len(others) + others
+    prove(lambda choose: random_example(choose, bench.now, operations, choose.between(3, 7)), bench.check, 60)
+
+
 def test_groups_without_figures_are_no_more_after_a_sort_by_other_columns(kitchen: Kitchen) -> None:
     kitchen.table("t", {"g": "text", "n": "bigint"}, [("a", 1), ("a", 2), ("b", 3)])
     steps = {"op": "sort", "by": ["n"]}, {"op": "aggregate", "group_by": ["g"], "aggregations": []}

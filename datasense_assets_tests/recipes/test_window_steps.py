@@ -226,3 +226,46 @@ def test_deduplicate_agrees_with_pandas(
     frame = pd.DataFrame(data, columns=["g", "n", "i"]).astype({"g": object, "n": "Int64"})
     kept = frame.sort_values("i", ascending=False).drop_duplicates(["g", "n"], keep=keep)
     assert found == sorted(kept["i"])
+
+
+def walks(kitchen: Kitchen, *steps: dict[str, Any]) -> tuple[int, list[tuple[Any, ...]]]:
+    """How many times PostgreSQL walks the rows for windows, and the rows by their first columns."""
+    cooked = kitchen.cook(*steps)
+    plan = "\n".join(line for (line,) in kitchen.connection.execute(f"EXPLAIN {cooked.compiled.sql}").fetchall())
+    return plan.count("WindowAgg"), sorted(cooked.rows, key=lambda row: row[:2])
+
+
+def test_windows_of_one_order_are_worked_out_in_one_walk(kitchen: Kitchen) -> None:
+    kitchen.table("t", COLUMNS, ROWS)
+    over = {"partition_by": ["g"], "order_by": ["n", V]}
+    sum_so_far = {"op": "window", "fn": "running_sum", "column": V, "into": "so far", **over}
+    steps: list[dict[str, Any]] = [
+        sum_so_far,
+        {"op": "formula", "column": "twice", "formula": "n * 2"},
+        {"op": "rename", "columns": {"so far": "sum"}},
+        {"op": "window", "fn": "rank", "into": "place", **over},
+        {"op": "window", "fn": "lag", "column": "n", "into": "before", **over},
+        {"op": "select", "columns": ["n", "sum", "twice", "place", "before"]},
+    ]
+    rows = [(1, 10, 2, 1, None), (2, 40, 4, 2, 1), (2, 40, 4, 3, 2), (4, 40, 8, 1, None), (5, 0, 10, 2, 4)]
+    assert walks(kitchen, *steps) == (1, rows)
+
+
+def test_a_window_over_what_another_makes_is_worked_out_after_it(kitchen: Kitchen) -> None:
+    kitchen.table("t", COLUMNS, ROWS)
+    first = {"op": "window", "fn": "running_sum", "column": "n", "into": "n", "order_by": ["n", V]}
+    second = {"op": "window", "fn": "running_sum", "column": "n", "into": "sum", "order_by": ["n"]}
+    count = {"op": "window", "fn": "count", "into": "rows", "partition_by": ["g"]}
+    last = {"op": "select", "columns": ["n", "sum", "rows"]}
+    rows = [(1, 1, 3), (3, 4, 3), (5, 9, 3), (9, 18, 2), (14, 32, 2)]
+    assert walks(kitchen, first, count, second, last) == (3, rows)
+
+
+def test_a_window_sees_the_rows_that_lists_became(kitchen: Kitchen) -> None:
+    kitchen.table("t", {"g": "text", "tags": "text"}, [("a", "x y"), ("b", "z")])
+    expand = {"op": "expand_list", "column": "tags", "delimiter": " "}
+    before = {"op": "window", "fn": "count", "into": "before"}
+    after = {"op": "window", "fn": "count", "into": "after"}
+    rows = [("a", "x", 2, 3), ("a", "y", 2, 3), ("b", "z", 2, 3)]
+    order = {"op": "select", "columns": ["g", "tags", "before", "after"]}
+    assert kitchen.cook(before, expand, after, order).sorted == rows

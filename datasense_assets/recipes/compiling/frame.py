@@ -6,8 +6,9 @@ them any more, and so one mistake gives one error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import ibis.expr.operations as ops
 import ibis.expr.types as ir
@@ -74,9 +75,12 @@ def projected(table: ir.Table, columns: Mapping[str, ir.Value | None]) -> ir.Tab
     of the work of checking a recipe, and only needed of values over other tables or over many rows.
     """
     parent = table.op()
+    values = {name: None if value is None else _unaliased(value.op()) for name, value in columns.items()}
+    beside = _beside(parent, values)
+    if beside is not None:
+        return beside.to_expr()
     if not isinstance(parent, ops.JoinChain):
         own = frozenset({parent})
-        values = {name: None if value is None else _unaliased(value.op()) for name, value in columns.items()}
         if all(
             value is None or (value.relations <= own and not value.find(_OVER_ROWS, filter=ops.Value))
             for value in values.values()
@@ -87,6 +91,41 @@ def projected(table: ir.Table, columns: Mapping[str, ir.Value | None]) -> ir.Tab
 
 
 _OVER_ROWS = (ops.Analytic, ops.Reduction, ops.WindowFunction)
+
+
+def _beside(parent: ops.Relation, values: Mapping[str, ops.Value | None]) -> ops.Project | None:
+    """The values in the same SELECT as the windows of `parent`, or None where one hangs on what is computed there.
+
+    Ibis puts a SELECT round each that has windows, and PostgreSQL then walks the rows once for each, though they be
+    of one order.
+    """
+    if not isinstance(parent, ops.Project):
+        return None
+    made = parent.values
+    if not any(value.find(ops.WindowFunction, filter=ops.Value) for value in made.values()):
+        return None
+    found: dict[str, ops.Value] = {}
+    for name, value in values.items():
+        if value is None or (isinstance(value, ops.Field) and value.rel == parent):
+            found[name] = made[name if value is None else value.name]
+        elif value.relations <= {parent} and all(
+            isinstance(made[field.name], ops.Field) for field in value.find(ops.Field, filter=ops.Value)
+        ):
+            found[name] = value.replace(_one_below(parent), filter=ops.Value)
+        else:
+            return None
+    return ops.Project(parent.parent, found)
+
+
+def _one_below(parent: ops.Project) -> Callable[[ops.Node, Mapping[str, Any] | None], ops.Node]:
+    def lowered(node: ops.Node, changed: Mapping[str, Any] | None) -> ops.Node:
+        if isinstance(node, ops.Field) and node.rel == parent:
+            return parent.values[node.name]
+        if isinstance(node, ops.CountStar) and node.arg == parent:
+            return node.copy(arg=parent.parent, **({"where": changed["where"]} if changed else {}))
+        return node.__recreate__(changed) if changed else node
+
+    return lowered
 
 
 def _unaliased(value: ops.Value) -> ops.Value:

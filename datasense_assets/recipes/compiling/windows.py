@@ -76,15 +76,19 @@ def _figure(step: Window, column: Any, groups: list[ir.Value], order: list[Any],
     def over(value: Any, **bounds: Any) -> Any:
         return value.over(ibis.window(group_by=groups, order_by=order, **bounds))
 
+    def placed(value: Any) -> Any:
+        # The frame means nothing to these; with that of a running sum, PostgreSQL works out both in one walk.
+        return over(value, **({"preceding": None, "following": 0} if order else {}))
+
     periods = step.periods or 1
     figures: dict[str, Callable[[], Any]] = {
         # PostgreSQL's ranks as ibis gives them count from 0.
-        "row_number": lambda: over(ibis.row_number()) + 1,
-        "rank": lambda: over(ibis.rank()) + 1,
-        "dense_rank": lambda: over(ibis.dense_rank()) + 1,
-        "ntile": lambda: bigint(over(ibis.ntile(periods)) + 1),
-        "lag": lambda: over(column.lag(periods)),
-        "lead": lambda: over(column.lead(periods)),
+        "row_number": lambda: placed(ibis.row_number()) + 1,
+        "rank": lambda: placed(ibis.rank()) + 1,
+        "dense_rank": lambda: placed(ibis.dense_rank()) + 1,
+        "ntile": lambda: bigint(placed(ibis.ntile(periods)) + 1),
+        "lag": lambda: placed(column.lag(periods)),
+        "lead": lambda: placed(column.lead(periods)),
         "running_sum": lambda: whole_sum(over(summable(column).sum(), preceding=None, following=0), column),
         "moving_avg": lambda: over(column.cast("float64").mean(), preceding=periods - 1, following=0),
         "sum": lambda: whole_sum(over(summable(column).sum()), column),
