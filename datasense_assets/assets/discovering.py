@@ -9,7 +9,7 @@ from typing import Any
 
 import dagster as dg
 
-from datasense_assets.assets.putting_off import put_off_source
+from datasense_assets.assets.putting_off import come_back_to_silent, put_off_source
 from datasense_assets.catalog.models import Organization, Source, identifier
 from datasense_assets.running import tags as t
 from datasense_assets.running.failures import as_dagster, as_source_error
@@ -32,6 +32,7 @@ def discover_source(context: dg.AssetExecutionContext, org: Organization, source
     meter = Meter.of_run(context, "source", source.slug)
     try:
         with ExitStack() as stack:
+            stack.enter_context(meter.trying())
             with catalog_engine().connect() as connection:
                 connector = open_source(connection, org, source, get_settings())
             stack.callback(connector.close)
@@ -46,6 +47,8 @@ def discover_source(context: dg.AssetExecutionContext, org: Organization, source
         attempt = context.op_execution_context.retry_number
         failures = [(source.slug, failure)]
         until = put_off_source(context, source, failures)
+        if until is None:
+            until = come_back_to_silent(context, source, failures, None, meter)
         raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags, put_off_until=until) from error
     with catalog_engine().begin() as connection:
         record_cost(connection, org.id, meter.total(succeeded=True))

@@ -14,7 +14,7 @@ from datasense_assets.assets.checks import check_loaded_table, check_results, re
 from datasense_assets.assets.dlt_run import run_dlt
 from datasense_assets.assets.marking import mark_filled
 from datasense_assets.assets.metadata import load_metadata
-from datasense_assets.assets.putting_off import come_back_to_silent, put_off_source
+from datasense_assets.assets.putting_off import come_back_to_silent, holds_in_vain, put_off_source
 from datasense_assets.assets.reading_mode import Mode, PastOfSnapshot, Reading, choose_reading
 from datasense_assets.catalog.models import Organization, Source, SourceTable
 from datasense_assets.connectors.errors import SourceError, Throttled
@@ -60,9 +60,10 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
         attempt = context.op_execution_context.retry_number
         until = put_off_source(context, source, failures, reading)
         if until is None:
-            took = (datetime.now(UTC) - started).total_seconds()
-            until = come_back_to_silent(context, source, failures, reading, took)
-        raise as_dagster(failures, attempt, once=t.ONCE in context.run.tags, put_off_until=until) from failures[0][1]
+            until = come_back_to_silent(context, source, failures, reading, meter)
+        # the next night comes by itself, and the others of this one wait for the place
+        once = t.ONCE in context.run.tags or (t.REREAD in context.run.tags and holds_in_vain(context, failures, meter))
+        raise as_dagster(failures, attempt, once=once, put_off_until=until) from failures[0][1]
     wanted = _wanted_resources(context, org, source)
     refuse_broken(table for table in source.tables if table.resource in wanted)
 
@@ -187,32 +188,34 @@ def _load_tables(
     with ExitStack() as stack:
         try:
             refuse_heavy_without_room(source, reading, settings)
-            with catalog_engine().connect() as connection:
-                connector: Connector = open_source(connection, org, source, settings)
-            stack.callback(connector.close)
-            meter.stats = connector.stats
-            target = prepare_organization(catalog_engine(), settings, org)
-            sync: Sync = stack.enter_context(
-                open_sync(
-                    plan,
-                    connector=connector,
-                    target=target,
-                    catalog=catalog_engine(),
-                    scratch=settings.scratch_path,
-                    fence=fence,
-                    progress=progress,
+            with meter.trying():
+                with catalog_engine().connect() as connection:
+                    connector: Connector = open_source(connection, org, source, settings)
+                stack.callback(connector.close)
+                meter.stats = connector.stats
+                target = prepare_organization(catalog_engine(), settings, org)
+                sync: Sync = stack.enter_context(
+                    open_sync(
+                        plan,
+                        connector=connector,
+                        target=target,
+                        catalog=catalog_engine(),
+                        scratch=settings.scratch_path,
+                        fence=fence,
+                        progress=progress,
+                    )
                 )
-            )
         except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
             _collect(failures, source.slug, error)
             return
         for table in tables:
             try:
-                time_limit.check()
-                prepared = sync.prepare(table)
-                time_limit.check()
-                run_dlt(context, org, source, prepared)
-                reports = sync.finish(prepared)
+                with meter.trying():
+                    time_limit.check()
+                    prepared = sync.prepare(table)
+                    time_limit.check()
+                    run_dlt(context, org, source, prepared)
+                    reports = sync.finish(prepared)
             except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
                 _collect(failures, table.slug, error)
                 continue

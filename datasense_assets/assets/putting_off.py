@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,7 +12,14 @@ import dagster as dg
 from datasense_assets.assets.reading_mode import Mode, Reading
 from datasense_assets.catalog.models import Source
 from datasense_assets.running import tags as t
-from datasense_assets.running.failures import TookTooLong, too_long_to_wait, wait_of_failing
+from datasense_assets.running.failures import (
+    TookTooLong,
+    longest_asked,
+    shortest_wait,
+    too_long_to_wait,
+    wait_of_failing,
+)
+from datasense_assets.running.metering import Meter
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 
@@ -66,7 +74,7 @@ def put_off_source(
     return until
 
 
-# A try that took so long waited for a server that is silent; a second one would hold the place for as long again.
+# The most that a run nobody waits for holds its place for a server that does not answer, all its tries together.
 SLOW_SECONDS = 30.0
 
 
@@ -74,10 +82,10 @@ def come_back_to_silent(
     context: dg.AssetExecutionContext,
     source: Source,
     failures: Sequence[tuple[str, SourceError]],
-    reading: Reading,
-    seconds: float,
+    reading: Reading | None,
+    meter: Meter,
 ) -> datetime | None:
-    """Have a scheduled source whose server kept silent asked for again soon, instead of trying it again in its place.
+    """Have a scheduled source whose server does not answer asked for again, instead of waiting for it in its place.
 
     It comes among the failing ones, of which few run at once; the wait doubles, and the schedule may come earlier.
 
@@ -85,11 +93,11 @@ def come_back_to_silent(
         context: of the run.
         source: what was loaded.
         failures: (table, error) of what could not be loaded; they have been recorded.
-        reading: how it was read.
-        seconds: how long this try took.
+        reading: how it was read; None for a discovery.
+        meter: of this try.
 
     Returns:
-        The moment; None where the failure came quickly, may not pass, or somebody else than the schedule asked.
+        The moment; None where the run may still wait, nothing may pass, or somebody else than the schedule asked.
 
     """
     from sqlalchemy import select
@@ -97,13 +105,26 @@ def come_back_to_silent(
     from datasense_assets.catalog.state import come_again
     from datasense_assets.catalog.tables import source_status
 
-    scheduled = context.run.tags.get(t.LANE) == t.Lane.SCHEDULED and reading.mode is Mode.LIVE
-    if not scheduled or t.ONCE in context.run.tags or seconds < SLOW_SECONDS:
+    live = reading is None or reading.mode is Mode.LIVE
+    if context.run.tags.get(t.LANE) != t.Lane.SCHEDULED or not live or t.ONCE in context.run.tags:
         return None
-    if any(error.permanent or isinstance(error, TookTooLong) for _, error in failures):
+    if not holds_in_vain(context, failures, meter):
         return None
     with catalog_engine().begin() as connection:
         query = select(source_status.c.failures_in_a_row).where(source_status.c.source_id == source.id)
         again = datetime.now(UTC) + timedelta(seconds=wait_of_failing(connection.execute(query).scalar_one()))
         come_again(connection, source.id, again)
     return again
+
+
+def holds_in_vain(context: dg.AssetExecutionContext, failures: Sequence[tuple[str, SourceError]], meter: Meter) -> bool:
+    """Whether a run waits so long for what may pass, its next pause included, that others should have its place.
+
+    What a first try has loaded is no waiting; from the first failure on, all is.
+    """
+    passing = [error for _, error in failures if not error.permanent]
+    if not passing or any(isinstance(error, TookTooLong) for error in passing):
+        return False
+    attempt = context.op_execution_context.retry_number
+    waited = meter.vain_seconds if attempt == 0 else time.time() - meter.started_at
+    return waited + shortest_wait(attempt, longest_asked(failures)) > SLOW_SECONDS

@@ -104,8 +104,18 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 def wait_before_retry(retry_number: int, asked: float | None) -> float:
     """Seconds to wait: the server's own delay where it gave one, else doubling from 15 s, with jitter."""
-    wait = asked if asked is not None else _FIRST_WAIT * 2**retry_number
-    return min(_LONGEST_WAIT, wait) * random.uniform(1.0, 1.25)  # noqa: S311 (jitter, not a secret)
+    return shortest_wait(retry_number, asked) * random.uniform(1.0, 1.25)  # noqa: S311 (jitter, not a secret)
+
+
+def shortest_wait(retry_number: int, asked: float | None) -> float:
+    """The same without jitter."""
+    return min(_LONGEST_WAIT, asked if asked is not None else _FIRST_WAIT * 2**retry_number)
+
+
+def longest_asked(failures: Sequence[tuple[str, SourceError]]) -> float | None:
+    """The longest delay that a server named, of failures that may pass; None where none did."""
+    named = (error.retry_after for _, error in failures if not error.permanent and error.retry_after is not None)
+    return max(named, default=None)
 
 
 def wait_of_failing(times: int) -> float:
@@ -146,8 +156,8 @@ def as_dagster(
     if any(isinstance(error, TookTooLong) for error in transient):
         once = True
     if transient and put_off_until is None and not once and retry_number < MAX_RETRIES:
-        asked = max((error.retry_after for error in transient if error.retry_after is not None), default=None)
-        return dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_before_retry(retry_number, asked))
+        wait = wait_before_retry(retry_number, longest_asked(failures))
+        return dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait)
     return dg.Failure(
         description=said,
         metadata={

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +49,8 @@ def begin_with_process() -> None:
 class Meter:
     """Measures one op of a run, from its making on; `counts` come from whoever reads and writes.
 
-    `started_at`: when the run started, in seconds of the epoch; `queued_seconds`: how long it had waited until then.
+    `started_at`: when the run started, in seconds of the epoch; `queued_seconds`: how long it had waited until then;
+    `vain_seconds`: of this try, on what then failed.
     """
 
     kind: CostKind
@@ -59,6 +62,7 @@ class Meter:
     stats: ReadStats | None = None
     rows_read: int = 0
     rows_written: int = 0
+    vain_seconds: float = 0.0
     _wall: float = field(default_factory=time.monotonic)
     _lap_wall: float = field(default_factory=time.monotonic)
     _cpu: float = field(default_factory=lambda: _cpu_from())
@@ -85,6 +89,16 @@ class Meter:
         for each in reports:
             self.rows_read += each.rows_read
             self.rows_written += each.rows_loaded
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Count as vain what the block takes where it raises."""
+        began = time.monotonic()
+        try:
+            yield
+        except BaseException:
+            self.vain_seconds += time.monotonic() - began
+            raise
 
     def lap(self) -> dict[str, Any]:
         """Metadata of one materialization: what was used since the last one of the op."""

@@ -16,6 +16,7 @@ from datasense_assets.catalog.snapshot import read_snapshot
 from datasense_assets.catalog.state import due_sources, open_requests
 from datasense_assets.catalog.status import State, organization_status
 from datasense_assets.connectors import http
+from datasense_assets.running import failures
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex
 from datasense_assets.running.owners import catalog_engine
@@ -162,3 +163,42 @@ def test_a_server_that_keeps_silent_holds_no_place_for_a_second_try(
     monkeypatch.delenv("DATASENSE_HTTP_TIMEOUT")
     get_settings.cache_clear()
     assert run_as_queued(yard, **live).success
+
+
+def test_the_waits_of_a_scheduled_run_count_together_and_somebody_who_waits_has_all_tries(
+    yard: Yard, kobo: Any, forms: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "ATTEMPTS", 1)
+    # what is waited is not what this is about: it counts as if it were
+    monkeypatch.setattr(failures, "wait_before_retry", lambda number, asked: 0.0)
+    today = f"{datetime.now(UTC) + timedelta(hours=5, minutes=30):%Y-%m-%d}"
+    live = {t.LIVE: "true", t.RANGE_START: today, t.RANGE_END: today}
+    yard.execute("UPDATE datasense.source_status SET next_due_at = %s", datetime.now(UTC) + timedelta(days=1))
+
+    def tries(times: int, lane: str) -> tuple[dg.ExecuteInProcessResult, int]:
+        """A run whose server fails so many times, and how often it was tried."""
+        kobo.fail(kobo_faults.unavailable(times=times))
+        before = kobo.count_requests()
+        result = run_as_queued(yard, **live, **{t.LANE: lane})
+        return result, kobo.count_requests() - before if not result.success else 0
+
+    blip, _ = tries(1, "scheduled")
+    assert blip.success, "what passes in a quarter of a minute is waited for"
+    outage, tried = tries(9, "scheduled")
+    assert tried == 2, "15 and then 30 seconds are too long to keep a place from others"
+    assert "put off until" in words(outage)
+    row = status(yard)
+    assert row["failures_in_a_row"] == 1, "a run fails once, however often it tries"
+    assert 60 <= (row["next_due_at"] - datetime.now(UTC)).total_seconds() <= 120
+    kobo.clear_faults()
+    del live[t.LIVE]
+    night = {t.REREAD: f"{datetime.now(UTC) - timedelta(days=3):%Y-%m-%dT00:00:00+00:00}"}
+    kobo.fail(kobo_faults.unavailable(times=9))
+    before = kobo.count_requests()
+    assert not run_as_queued(yard, **live, **night, **{t.LANE: "backfill"}).success
+    assert kobo.count_requests() - before == 2, "the next night comes by itself"
+    assert status(yard)["failures_in_a_row"] == 1
+    kobo.clear_faults()
+    clicked, tried = tries(9, "interactive")
+    assert tried == failures.MAX_RETRIES + 1
+    assert "put off until" not in words(clicked)

@@ -141,8 +141,8 @@ def test_late_is_told_apart_from_failing_and_paused(world: Catalog) -> None:
     assert (told.path, told.since) == ("clean-water/health-forms", NOW + 2 * HOUR)
     assert "no older than 2 hours" in told.what
     assert "no run has begun" in told.what
-    for _ in range(3):
-        record_source_result(connection, world.forms, run_id="r", started_at=NOW, failure=DOWN)
+    for number in range(3):
+        record_source_result(connection, world.forms, run_id=f"r{number}", started_at=NOW, failure=DOWN)
     row = status(world, FORMS, now)
     assert (row.state, row.late) == (State.FAILING, True)  # its state says why, `late` what it means
     assert [each.kind for each in troubles(connection, now) if each.org_id] == ["failing"]

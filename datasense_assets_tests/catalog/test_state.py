@@ -152,6 +152,8 @@ def test_failures_are_counted_until_a_success_which_closes_the_breaker(catalog_:
     connection, source = catalog_.connection, catalog_.forms
     result = {"run_id": "r", "started_at": NOW}
     assert record_source_result(connection, source, **result, failure=FAILURE) == 1
+    assert record_source_result(connection, source, **result, failure=FAILURE) == 1  # the same run tries again
+    result = {"run_id": "another", "started_at": NOW}
     assert record_source_result(connection, source, **result, failure=FAILURE) == 2
     pause(connection, catalog_.org, source, reason="It failed twice.", by=BREAKER, probe_at=NOW)
     assert record_source_result(connection, source, **result, failure=None) == 0
@@ -291,8 +293,8 @@ def test_the_third_permanent_failure_in_a_row_opens_the_breaker_and_probes_grow_
     refused = FailureRecord("credential_refused", "The token is wrong.", "Make a new one.", permanent=True)
     result = {"run_id": "r", "started_at": NOW}
     waits = []
-    for _ in range(12):
-        record_source_result(connection, source, **result, failure=refused)
+    for number in range(12):
+        record_source_result(connection, source, run_id=f"r{number}", started_at=NOW, failure=refused)
         waits.append(catalog_.one("SELECT max(probe_at) - now() FROM datasense.pauses"))
     assert waits[:2] == [None, None]
     minutes = [round(wait.total_seconds() / 60) for wait in waits[2:]]
@@ -306,8 +308,9 @@ def test_the_third_permanent_failure_in_a_row_opens_the_breaker_and_probes_grow_
 
 
 def test_failures_that_may_pass_and_partial_ones_never_open_the_breaker(catalog_: Catalog) -> None:
-    for _ in range(9):
-        record_source_result(catalog_.connection, catalog_.forms, run_id="r", started_at=NOW, failure=FAILURE)
+    for number in range(9):
+        run_id = f"r{number}"
+        record_source_result(catalog_.connection, catalog_.forms, run_id=run_id, started_at=NOW, failure=FAILURE)
     assert catalog_.one("SELECT count(*) FROM datasense.pauses") == 0
 
 

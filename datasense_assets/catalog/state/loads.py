@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from datasense_assets.catalog.state.breaker import close_breaker, open_breaker
@@ -239,10 +239,11 @@ def record_source_result(
     failure: FailureRecord | None,
     counted: bool = True,
 ) -> int:
-    """Record how a run over the source ended; return how many runs in a row have failed (0 after a success).
+    """Record how a run, or one try of it, ended; return how many runs in a row have failed (0 after a success).
 
-    A success closes the source's breaker, the third permanent failure in a row opens it. A failure that is not
-    `counted` is of nobody's making, as when a quota is used up: it is remembered, but the source does not fail by it.
+    However often a run tries, it fails once. A success closes the source's breaker, the third permanent failure in a
+    row opens it. A failure that is not `counted` is of nobody's making, as when a quota is used up: it is remembered,
+    but the source does not fail by it.
     """
     values: dict[str, Any] = {"last_run_id": run_id, "last_started_at": started_at}
     if failure is None:
@@ -251,7 +252,9 @@ def record_source_result(
         close_breaker(connection, source_id)
     else:
         values |= {"last_failure_at": func.now()}
-        values |= {"failures_in_a_row": source_status.c.failures_in_a_row + int(counted)}
+        so_far = source_status.c.failures_in_a_row
+        first_of_run = source_status.c.last_run_id.is_distinct_from(run_id) | (so_far == 0)
+        values |= {"failures_in_a_row": case((first_of_run, so_far + int(counted)), else_=so_far)}
         values |= {
             "failure_kind": failure.kind,
             "failure_message": failure.message,
