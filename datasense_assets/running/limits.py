@@ -74,16 +74,19 @@ def with_set(defaults: Limits, set_limits: Iterable[RunLimit]) -> Limits:
 
 
 def leaving_places(limits: Limits) -> Limits:
-    """The limits, and for each of an organisation, connector or host one of one run less for what nobody waits for.
+    """The limits, and for each of an organisation, connector or host, and for all, one of one less for what nobody
+    waits for.
 
-    Else the scheduled syncs of an organisation or a server would take all of its places, and a person would stand
-    behind them whatever place is free. Where the limit is one run there is none to leave.
+    Else the scheduled syncs of an organisation or a server would take all of its places, or syncs and recipes all that
+    there are, and a person would stand behind them. Where the limit is one run there is none to leave.
     """
     less = tuple(
         {**each, "key": t.BACKGROUND[each["key"]], "limit": int(each["limit"]) - 1}
         for each in limits.tags
         if each["key"] in t.BACKGROUND and int(each["limit"]) > 1
     )
+    if limits.total > 1:
+        less += ({"key": t.UNATTENDED, "value": "true", "limit": limits.total - 1},)
     return Limits(limits.total, limits.tags + less)
 
 

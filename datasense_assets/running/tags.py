@@ -4,7 +4,8 @@ Contract: `datasense/org`, `datasense/source` or `datasense/recipe`, `datasense/
 `datasense/tier` and `dagster/priority`. `datasense/host` is the server that a source is read from,
 `dagster/max_runtime` the seconds after which Dagster stops the run. More serve the limits, which count by the value of
 one tag: `datasense/source_key` and `datasense/recipe_key` hold organisation and slug, as slugs repeat between
-organisations; `datasense/background_org`, `_connector` and `_host` are of what goes by schedule or as a backfill.
+organisations; `datasense/background_org`, `_connector` and `_host` are of what goes by schedule or as a backfill,
+`datasense/unattended` of that and of recipes that follow their inputs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ CONNECTOR = "datasense/connector"
 HOST = "datasense/host"
 # The same three of runs that nobody waits for, by schedule or in a backfill: they leave a place to people.
 BACKGROUND = {name: name.replace("/", "/background_") for name in (ORG, CONNECTOR, HOST)}
+# Of whatever no person has asked for: all of it together leaves a place to people.
+UNATTENDED = "datasense/unattended"
 LANE = "datasense/lane"
 TIER = "datasense/tier"
 REQUEST = "datasense/request"
@@ -44,7 +47,9 @@ PRIORITY = "dagster/priority"
 BACKFILL = "dagster/backfill"
 SENSOR = "dagster/sensor_name"
 PARTITION = "dagster/partition"
+# Of a run that was lost: whether Dagster makes another one in its place, and, once it has, which.
 WILL_RETRY = "dagster/will_retry"
+RETRIED_BY = "dagster/auto_retry_run_id"
 RANGE_START = "dagster/asset_partition_range_start"
 RANGE_END = "dagster/asset_partition_range_end"
 MAX_RUNTIME = "dagster/max_runtime"
@@ -150,6 +155,8 @@ def run_tags(tags: Mapping[str, str], what: Selected, owner: Owner) -> dict[str,
         org, recipe = next(iter(what.recipes))
         made[RECIPE] = recipe
         made[RECIPE_KEY] = f"{org}.{recipe}"
+    if lane is not Lane.INTERACTIVE:
+        made[UNATTENDED] = "true"
     if lane in (Lane.SCHEDULED, Lane.BACKFILL):
         made |= {tag: made[of] for of, tag in BACKGROUND.items() if of in made}
     return {key: value for key, value in made.items() if key not in tags}

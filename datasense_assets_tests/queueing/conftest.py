@@ -67,7 +67,20 @@ class Queue:
         until(f"run {run_id} has started", lambda: self.status(run_id) in GOING, seconds=seconds)
 
     def end(self, run_id: str, *, success: bool = True) -> None:
+        """End a run; one that is only being started would start after its end, and hold its place for ever."""
+        until(f"run {run_id} has started", lambda: self.status(run_id) == "STARTED")
         end_run(self.instance, run_id, success=success)
+
+    def looks_at_all(self) -> None:
+        """Returns when the daemon has looked at everything that waited before: what still waits is held back.
+
+        Two runs that come after all others, one after the other: the look that starts the second has seen the first
+        one's look through.
+        """
+        for _ in range(2):
+            run_id = self.ui.click("last/of_all/visits", partition="2026-01-02", tags={"datasense/lane": "backfill"})
+            self.goes_on(run_id)
+            self.end(run_id)
 
     def clear(self) -> None:
         """Nothing is due, queued or goes on when this returns, and the limits are those of dagster.yaml."""
@@ -82,7 +95,8 @@ class Queue:
             for run in waiting:
                 self.instance.report_run_canceled(run)
             for run in going:
-                self.end(run.run_id)
+                if run.status is dg.DagsterRunStatus.STARTED:
+                    self.end(run.run_id)
             empty = 0 if waiting or going else empty + 1
             return empty > 5
 
@@ -156,7 +170,8 @@ def queue(server_url: str, platform_template: str, tmp_path_factory: pytest.Temp
     """One platform for all tests of the queue."""
     from datasense_assets_tests.queueing import test_isolation, test_limits
 
-    manifests = [*test_limits.manifests(), *test_isolation.manifests()]
+    last = org("last", kobo_source("of-all", "last.example"))
+    manifests = [*test_limits.manifests(), *test_isolation.manifests(), last]
     with (
         fresh_database(server_url, "queue", template=platform_template) as url,
         running_queue(url, tmp_path_factory.mktemp("home"), manifests) as found,

@@ -120,9 +120,8 @@ def test_each_limit_holds_back_every_door_and_can_be_changed_while_the_daemon_ru
     for door in range(len(DOORS)):
         queue.end(source_holder)
         until("the next one goes on", lambda left=door: len(queue.runs(WAITING)) == len(DOORS) - left - 1)
-        going = [run for run in queue.runs(GOING) if run.tags["datasense/source"] == "source_held"]
-        assert len(going) == 1
-        source_holder = going[0].run_id
+        (going,) = queue.runs(GOING, **{"datasense/source": "source_held"})
+        source_holder = going.run_id
     queue.clear()
 
 
@@ -149,11 +148,29 @@ def test_an_organisations_own_syncs_leave_one_of_its_places_to_its_people(queue:
     queue.clear()
     queue.make_due(*(slugs("org", who)[1] for who in ("held", "due", "fill", "asked")))
     scheduled = {"datasense/lane": "scheduled"}
-    until("as many go on as may", lambda: len(queue.runs(GOING, **scheduled)) == 2)
-    until("and two wait", lambda: len(queue.runs(WAITING, **scheduled)) == 2)
+    until("all four were asked for", lambda: len(queue.runs((*WAITING, *GOING), **scheduled)) == 4)
+    queue.looks_at_all()
+    assert (len(queue.runs(GOING, **scheduled)), len(queue.runs(WAITING, **scheduled))) == (2, 2)
     queue.goes_on(queue.ui.click(path("org", "click"), partition="2026-01-02"), seconds=30)
-    assert len(queue.runs(GOING, **scheduled)) == 2
-    assert len(queue.runs(WAITING, **scheduled)) == 2
+    assert (len(queue.runs(GOING, **scheduled)), len(queue.runs(WAITING, **scheduled))) == (2, 2)
+
+
+def test_recipes_and_syncs_together_leave_one_of_all_places_to_people(queue: Queue) -> None:
+    queue.clear()
+    lanes = ("transform", "scheduled")
+    queue.set_limits({("total", ""): 4, **{("lane", lane): 50 for lane in lanes}})
+    asked = [
+        queue.ui.click(path("free", who), partition="2026-01-02", tags={"datasense/lane": lanes[number % 2]})
+        for number, who in enumerate(("held", *DOORS))
+    ]
+    until("three go on", lambda: len([run for run in asked if queue.status(run) in GOING]) >= 3)
+    click = queue.ui.click(path("host", "click"), partition="2026-01-02")
+    queue.goes_on(click, seconds=30)
+    going = [run for run in asked if queue.status(run) in GOING]
+    assert len(going) == 3
+    queue.end(going[0])
+    until("the next one goes on", lambda: len([run for run in asked if queue.status(run) in GOING]) == 3)
+    assert queue.status(click) == "STARTED", "and takes no place of people"
 
 
 def clone(queue: Queue, run_id: str, count: int) -> None:

@@ -54,6 +54,7 @@ def test_what_nobody_waits_for_bears_the_tags_by_which_it_leaves_a_place_to_peop
         tags = made({t.LANE: lane.value}, VISITS, owner=owner)
         wanted = background if lane in (t.Lane.SCHEDULED, t.Lane.BACKFILL) else {}
         assert {key: value for key, value in tags.items() if "background" in key} == wanted
+        assert tags.get("datasense/unattended") == (None if lane is t.Lane.INTERACTIVE else "true")
 
 
 def test_people_come_before_recipes_before_schedules_before_backfills_and_premium_first_in_a_lane() -> None:
