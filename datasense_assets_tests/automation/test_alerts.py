@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -105,7 +106,8 @@ class World:
                 text("SELECT id FROM datasense.sources WHERE slug = :slug"), {"slug": source}
             ).scalar_one()
             for _ in range(times):
-                record_source_result(connection, source_id, run_id="r", started_at=self.now, failure=failure)
+                run_id = uuid.uuid4().hex
+                record_source_result(connection, source_id, run_id=run_id, started_at=self.now, failure=failure)
 
     def look(self) -> Planned:
         with self.catalog.begin() as connection:
@@ -242,6 +244,22 @@ def test_a_hook_that_is_down_is_tried_again_and_nothing_is_lost(world: World, ho
         assert [alert.kind for alert in open_alerts(connection)] == ["failing"]
 
 
+def test_what_a_mail_server_did_not_take_in_time_is_not_sent_into_quiet_hours(world: World, hook: Hook) -> None:
+    # five in the afternoon of Kolkata comes a minute after the first try
+    world.run("""UPDATE datasense.organizations SET alerting = '{"quiet_hours": "17:31-21:00"}'""")
+    hook.broken = True
+    world.fails("forms", REFUSED)
+    world.look()
+    assert world.send().failed == 1
+    hook.broken = False
+    for minutes in (1, 60, 208):
+        world.now = NOW + timedelta(minutes=minutes)
+        assert world.send() == Delivered()
+    world.now = NOW + timedelta(minutes=210)
+    assert world.send().sent == 1
+    assert hook.titles == ["clean-water/forms is failing"]
+
+
 def test_of_several_contacts_each_is_told_once_whatever_becomes_of_the_others(
     world: World, hook: Hook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +336,49 @@ def test_what_is_over_before_it_was_told_is_told_to_nobody(world: World, hook: H
     assert hook.got == []
 
 
+def test_who_was_not_told_that_it_broke_is_not_told_that_it_works_though_others_are(world: World, hook: Hook) -> None:
+    operators = Hook()
+    try:
+        world.settings = world.settings.model_copy(update={"operator_contacts": SecretStr(operators.url)})
+        world.run("""UPDATE datasense.organizations SET alerting = '{"quiet_hours": "17:00-18:00"}'""")
+        world.fails("forms", REFUSED)
+        world.look()
+        assert world.send().sent == 1
+        world.fails("forms", None)
+        world.look()
+        world.now += timedelta(hours=2)
+        world.send()
+        assert operators.titles == ["clean-water/forms is failing", "clean-water/forms works again"]
+        assert hook.got == []
+    finally:
+        operators.server.shutdown()
+        operators.server.server_close()
+
+
+def test_what_is_over_before_the_mail_server_is_back_is_told_all_the_same_for_a_day(world: World, hook: Hook) -> None:
+    # what is written now is a message of now, whatever clock the test keeps
+    world.now = datetime.now(UTC)
+    hook.broken = True
+    world.fails("forms", REFUSED)
+    world.look()
+    world.send()
+    world.fails("forms", None)
+    world.look()
+    world.fails("census", REFUSED)
+    world.look()
+    world.now += timedelta(minutes=1)
+    world.send()
+    world.now += timedelta(hours=25)
+    world.fails("census", None)
+    world.look()
+    hook.broken = False
+    world.send()
+    (one,) = hook.got
+    assert "clean-water/forms is failing" in one["message"]
+    assert "clean-water/forms works again" in one["message"]
+    assert "census" not in one["message"], "that is no news any more"
+
+
 def test_an_organisation_chooses_what_it_hears_and_when(world: World, hook: Hook) -> None:
     world.run("""UPDATE datasense.organizations SET alerting = '{"kinds": ["failing"], "digest": "18:00"}'""")
     world.fails("forms", REFUSED)
@@ -329,6 +390,18 @@ def test_an_organisation_chooses_what_it_hears_and_when(world: World, hook: Hook
     world.now = NOW + timedelta(minutes=30)
     assert world.send().sent == 2
     assert hook.titles == ["Clean Water Trust: 2 messages"]
+
+
+def test_what_another_program_wrote_amiss_about_alerts_or_time_keeps_nobody_from_being_told(
+    world: World, hook: Hook
+) -> None:
+    # as from before such values were refused
+    world.run("ALTER TABLE datasense.organizations DROP CONSTRAINT organizations_alerting_is_known")
+    world.run("""UPDATE datasense.organizations SET alerting = '{"quiet_hours": "at night"}'""")
+    world.fails("forms", REFUSED)
+    assert world.look().opened == 1
+    assert world.send().sent == 1
+    assert hook.titles == ["clean-water/forms is failing"]
 
 
 def test_changed_columns_are_told_once_with_the_recipes_that_use_them(world: World, hook: Hook) -> None:

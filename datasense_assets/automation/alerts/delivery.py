@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from datasense_assets.automation.alerts.planning import contact_failed, contact_works
 from datasense_assets.automation.alerts.services import Contact, ContactRefused, not_taken, operator_urls
+from datasense_assets.automation.alerts.timing import out_of_quiet_hours
 from datasense_assets.catalog.credentials import SecretMissing, resolve
 from datasense_assets.catalog.state.alerts import (
     Waiting,
@@ -107,7 +108,10 @@ def deliver(
                     contact_works(connection, org.org_slug, now)
             else:
                 attempts = max(each.attempts for each in messages)
-                mark_failed(connection, ids, done.problem, now + wait_after(attempts), done.taken)
+                again = now + wait_after(attempts)
+                if _is_org(org):
+                    again = out_of_quiet_hours(org.alerting, org.timezone, again)
+                mark_failed(connection, ids, done.problem, again, done.taken)
                 failed += len(ids)
                 if _is_org(org) and org.org_id is not None and org.org_slug is not None and attempts >= _TELL_AFTER:
                     contact_failed(connection, org.org_id, org.org_slug, done.problem, now)

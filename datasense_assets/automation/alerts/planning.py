@@ -5,7 +5,7 @@ All of it is one transaction over the catalog, so a process that dies in between
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -30,6 +30,8 @@ from datasense_assets.catalog.state.alerts import (
 from datasense_assets.catalog.troubles import Trouble
 
 _KEPT = timedelta(days=90)
+# What was over while only a mail server kept it from being told is told for so long.
+_STILL_NEWS = timedelta(days=1)
 _NAMES = {
     "failing": "is failing",
     "late": "is late",
@@ -83,8 +85,8 @@ def plan(connection: Connection, found: Iterable[Trouble], now: datetime, *, lin
         counts["closed"] += 1
         close_alert(connection, alert.id, now)
         # who was never told that it broke need not hear that it works
-        if not drop_waiting(connection, alert.id, "it was over before it could be told"):
-            messages += _over(alert, people, now)
+        told = _drop(connection, alert, now)
+        messages += _over(alert, people, now, told)
     for trouble in take_schema_changes(connection):
         counts["opened"] += 1
         alert_id = open_alert(connection, trouble, now)
@@ -111,8 +113,8 @@ def contact_works(connection: Connection, org_slug: str, now: datetime) -> None:
     for alert in open_alerts(connection, org_slug):
         if alert.kind == "contact":
             close_alert(connection, alert.id, now)
-            if not drop_waiting(connection, alert.id, "it was over before it could be told"):
-                add_messages(connection, list(_over(alert, {}, now)))
+            told = _drop(connection, alert, now)
+            add_messages(connection, list(_over(alert, {}, now, told)))
 
 
 def _messages(
@@ -136,16 +138,25 @@ def _messages(
     yield Message(alert_id, trouble.org_id, "operators", event, subject, "\n\n".join(p for p in parts if p), now)
 
 
-def _over(alert: OpenAlert, people: Mapping[int | None, Recipient], now: datetime) -> Iterator[Message]:
+def _drop(connection: Connection, alert: OpenAlert, now: datetime) -> frozenset[str]:
+    because = "it was over before it could be told"
+    return drop_waiting(connection, alert.id, because, refused_after=now - _STILL_NEWS)
+
+
+def _over(
+    alert: OpenAlert, people: Mapping[int | None, Recipient], now: datetime, told: Collection[str]
+) -> Iterator[Message]:
+    """To those of the audiences that were `told` that it broke."""
     lasted = _span(now - alert.opened_at)
     recipient = people.get(alert.org_id)
     path = f"{alert.org_slug}/{alert.subject}" if alert.org_slug is not None else "platform"
     title = f"{path} works again" if alert.org_slug is not None else f"Over: {_NAMES[alert.kind]}"
     body = f"It is over after {lasted}. {alert.what}"
-    if recipient is not None and recipient.wants(alert.kind):
+    if recipient is not None and recipient.wants(alert.kind) and "organization" in told:
         when = send_after(recipient.alerting, recipient.timezone, now)
         yield Message(alert.id, alert.org_id, "organization", "closed", title, f"It is over after {lasted}.", when)
-    yield Message(alert.id, alert.org_id, "operators", "closed", title, body, now)
+    if "operators" in told:
+        yield Message(alert.id, alert.org_id, "operators", "closed", title, body, now)
 
 
 def _title(trouble: Trouble) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import Connection, text
 
 from datasense_assets.catalog.credentials import SecretReference
@@ -61,13 +62,15 @@ class Message:
 class Waiting:
     """A message that may be sent now, with the contacts of its organisation (none for operators).
 
-    `taken_by`: marks of contacts that have taken it before.
+    `taken_by`: marks of contacts that have taken it before. `timezone` and `alerting` are the organisation's.
     """
 
     id: int
     org_id: int | None
     org_slug: str | None
     org_name: str | None
+    timezone: str
+    alerting: Alerting
     audience: str
     title: str
     body: str
@@ -107,7 +110,8 @@ WITH due AS (
     UPDATE datasense.alert_messages m SET send_after = :until FROM due WHERE m.id = due.id
     RETURNING m.id, m.org_id, m.audience, m.title, m.body, m.created_at, m.attempts, m.taken_by
 )
-SELECT c.*, o.slug AS org_slug, o.name AS org_name, coalesce(o.contacts, '[]') AS contacts
+SELECT c.*, o.slug AS org_slug, o.name AS org_name, coalesce(o.contacts, '[]') AS contacts,
+       coalesce(o.timezone, 'UTC') AS timezone, coalesce(o.alerting, '{}') AS alerting
 FROM claimed c LEFT JOIN datasense.organizations o ON o.id = c.org_id
 ORDER BY c.id
 """
@@ -128,7 +132,15 @@ def recipients(connection: Connection) -> list[Recipient]:
     rows = connection.execute(
         text("SELECT id, name, timezone, alerting FROM datasense.organizations WHERE contacts <> '[]'::jsonb")
     )
-    return [Recipient(row.id, row.name, row.timezone, Alerting.model_validate(row.alerting)) for row in rows]
+    return [Recipient(row.id, row.name, row.timezone, _alerting(row.alerting)) for row in rows]
+
+
+def _alerting(stored: Any) -> Alerting:
+    """How an organisation wants to be told; of everything and at once, where what is stored means nothing."""
+    try:
+        return Alerting.model_validate(stored)
+    except ValidationError:
+        return Alerting()
 
 
 def open_alert(connection: Connection, trouble: Trouble, now: datetime) -> int:
@@ -170,19 +182,21 @@ def prune_alerts(connection: Connection, before: datetime) -> None:
     connection.execute(text("DELETE FROM datasense.alerts WHERE closed_at < :before"), {"before": before})
 
 
-def drop_waiting(connection: Connection, alert_id: int, because: str) -> bool:
-    """Drop the alert's messages that nobody has got yet; whether every one of them was such."""
-    row = connection.execute(
+def drop_waiting(connection: Connection, alert_id: int, because: str, *, refused_after: datetime) -> frozenset[str]:
+    """Drop the alert's messages that nobody has got yet; the audiences that have got one, or still get it.
+
+    What a contact has refused since `refused_after` stays: that a mail server was down keeps nothing silent.
+    """
+    rows = connection.execute(
         text(
-            "WITH dropped AS (UPDATE datasense.alert_messages SET dropped_because = :because "
-            "WHERE alert_id = :id AND sent_at IS NULL AND dropped_because IS NULL RETURNING id) "
-            "SELECT count(*) FILTER (WHERE sent_at IS NOT NULL OR taken_by <> '{}') AS told, "
-            "(SELECT count(*) FROM dropped) AS dropped "
-            "FROM datasense.alert_messages WHERE alert_id = :id"
+            "WITH dropped AS (UPDATE datasense.alert_messages SET dropped_because = :because WHERE alert_id = :id "
+            "AND sent_at IS NULL AND dropped_because IS NULL AND (attempts = 0 OR created_at < :after)) "
+            "SELECT DISTINCT audience FROM datasense.alert_messages WHERE alert_id = :id AND (sent_at IS NOT NULL "
+            "OR taken_by <> '{}' OR (dropped_because IS NULL AND attempts > 0 AND created_at >= :after))"
         ),
-        {"id": alert_id, "because": because},
-    ).one()
-    return bool(row.told == 0 and row.dropped > 0)
+        {"id": alert_id, "because": because, "after": refused_after},
+    )
+    return frozenset(rows.scalars())
 
 
 def add_messages(connection: Connection, messages: Sequence[Message]) -> None:
@@ -240,6 +254,7 @@ def claim_messages(connection: Connection, now: datetime, until: datetime, limit
             **{
                 **row,
                 "taken_by": tuple(row["taken_by"]),
+                "alerting": _alerting(row["alerting"]),
                 "contacts": tuple(SecretReference.model_validate(each) for each in row["contacts"]),
             }
         )
