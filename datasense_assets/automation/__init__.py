@@ -15,16 +15,18 @@ def sensors(index: GraphIndex, settings: Settings) -> list[dg.SensorDefinition]:
     """Every sensor of the code location."""
     from datasense_assets.automation.alerts.sensor import build_alerts_sensor
     from datasense_assets.automation.due import build_due_sensor
-    from datasense_assets.automation.lost import build_lost_runs_sensor
+    from datasense_assets.automation.lost import build_lost_runs_sensor, build_unbegun_runs_sensor
     from datasense_assets.automation.reload import build_reload_sensor
     from datasense_assets.automation.requests import build_requests_sensor
     from datasense_assets.automation.rereads import build_reread_sensor
     from datasense_assets.automation.stale import build_stale_sensor
 
-    # what is wrong is looked up in the whole catalog, so one shard does it for all
-    telling = [build_alerts_sensor(settings)] if settings.shard is None or settings.shard.index == 0 else []
+    # what is wrong is looked up in the whole catalog, and what is lost in all runs, so one shard does it for all
+    of_all = [build_alerts_sensor(settings)]
+    if settings.redis_url is not None:
+        of_all.append(build_unbegun_runs_sensor())
     return [
-        *telling,
+        *(of_all if settings.shard is None or settings.shard.index == 0 else []),
         build_due_sensor(index, settings),
         build_stale_sensor(index, settings),
         build_requests_sensor(index, settings),

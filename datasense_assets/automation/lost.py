@@ -1,4 +1,5 @@
-"""Runs that ended without a word: stopped by Dagster at their hard time limit, or their worker died and died again.
+"""Runs that ended without a word: stopped by Dagster at their hard time limit, or their worker died and died again;
+and runs that will never begin, since what was sent to a worker is lost.
 
 The load itself writes into the catalog how it ended. A run that is killed cannot, and its source would look as if
 nothing had happened; so the failures that Dagster knows of are read, and those that the catalog does not know recorded.
@@ -6,11 +7,12 @@ nothing had happened; so the failures that Dagster knows of are read, and those 
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from datasense_assets.catalog.times import now
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex
 from datasense_assets.running.owners import catalog_engine
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from datasense_assets.catalog.state import FailureRecord
 
 INTERVAL_SECONDS = 15
+# Between Dagster's word that a run starts and its being on its way there is a blink, on a busy machine a long one.
+_ON_ITS_WAY = timedelta(seconds=20)
 # Of lanes whose runs say how fresh a source is.
 _TELLING = (t.Lane.SCHEDULED, t.Lane.INTERACTIVE)
 
@@ -46,6 +50,44 @@ def build_lost_runs_sensor(index: GraphIndex) -> dg.SensorDefinition:
         return dg.SkipReason(f"run {run.run_id}: {failure.kind}")
 
     return lost_runs
+
+
+def build_unbegun_runs_sensor() -> dg.SensorDefinition:
+    """The sensor over runs that were handed to warm workers; where there are none it has nothing to do."""
+
+    @dg.sensor(
+        name="unbegun_runs",
+        minimum_interval_seconds=INTERVAL_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Fails runs whose message was lost on the way to a worker, so that they are run again at once.",
+    )
+    def unbegun_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        lost = fail_unbegun(context.instance, now())
+        return dg.SkipReason(f"{len(lost)} runs were lost on their way" if lost else "no run was lost on its way")
+
+    return unbegun_runs
+
+
+def fail_unbegun(instance: dg.DagsterInstance, moment: datetime) -> list[str]:
+    """Mark runs as failed that no worker will ever take, as Dagster would after `start_timeout_seconds`; their ids.
+
+    That of a launcher that cannot say so of a run is left to Dagster.
+    """
+    is_lost = getattr(instance.run_launcher, "is_lost", None)
+    if is_lost is None:
+        return []
+    failed = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])):
+        run, since = record.dagster_run, record.update_timestamp
+        since = since if since.tzinfo is not None else since.replace(tzinfo=UTC)
+        if moment - since < _ON_ITS_WAY or not is_lost(run.run_id):
+            continue
+        # it may have begun, and even ended, since it was read
+        again = instance.get_run_by_id(run.run_id)
+        if again is not None and again.status is dg.DagsterRunStatus.STARTING:
+            instance.report_run_failed(run, "The run was lost on its way to a worker: Redis has lost its data.")
+            failed.append(run.run_id)
+    return failed
 
 
 def record_lost(instance: dg.DagsterInstance, run_id: str, source_id: int, failure: FailureRecord) -> bool:

@@ -234,7 +234,7 @@ def manifest(gates: Gates) -> dict[str, Any]:
 def _quick(config: dict[str, Any]) -> None:
     """The settings of dagster.yaml, looked at more often; the limits are not what this is about."""
     config["run_coordinator"]["config"]["dequeue_interval_seconds"] = 1
-    config["run_monitoring"].update(poll_interval_seconds=1, start_timeout_seconds=25, cancel_timeout_seconds=40)
+    config["run_monitoring"].update(poll_interval_seconds=1, cancel_timeout_seconds=40)
     config["concurrency"]["runs"] = {
         "max_concurrent_runs": 50,
         "tag_concurrency_limits": [

@@ -94,6 +94,21 @@ def test_a_redis_that_loses_its_data_costs_no_run(warm: Warm, worker: Worker) ->
     assert warm.gates.asked["held-three"] == 1
 
 
+def test_a_run_that_was_lost_in_redis_before_it_began_is_run_again_soon(warm: Warm) -> None:
+    warm.stop_workers()
+    warm.worker("backfill=1")
+    # of a worker that is not there: the run is sent, and nobody takes it
+    warm.redis.client.set("datasense:slots:interactive:ghost", 1, px=60_000)
+    run_id = warm.click("one")
+    warm.becomes(run_id, "STARTING")
+    until("it waits in Redis", lambda: warm.redis.client.llen("datasense.interactive") == 1)
+    warm.redis.client.flushall()
+    warm.worker("interactive=1")
+    assert warm.becomes(run_id, "FAILURE", "SUCCESS") == "FAILURE"
+    assert "lost on its way to a worker" in warm.said(run_id)
+    warm.succeeds(warm.retry_of(run_id))
+
+
 def _seconds_pass(seconds: float):  # type: ignore[no-untyped-def]
     end = time.monotonic() + seconds
     return lambda: time.monotonic() > end

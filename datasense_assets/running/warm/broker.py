@@ -19,6 +19,9 @@ from datasense_assets.settings import Settings, get_settings
 
 QUEUE_PREFIX = "datasense."
 _LEASE, _CANCEL, _SLOTS, _SINCE = "datasense:lease:", "datasense:cancel:", "datasense:slots:", "datasense:since"
+_SENT = "datasense:sent:"
+# Longer than any run waits for its worker: Dagster's own `start_timeout_seconds` ends it before.
+_SENT_SECONDS = 86_400
 
 # How often a mark is renewed, and when one that was not is gone.
 RENEW_SECONDS = 2.5
@@ -142,6 +145,16 @@ def lease_key(run_id: str) -> str:
 def cancel_key(run_id: str) -> str:
     """A list; what is pushed to it wakes the run's worker."""
     return _CANCEL + run_id
+
+
+def sent_key(run_id: str) -> str:
+    """There from before the run's message is sent until a worker holds the lease, unless Redis loses both."""
+    return _SENT + run_id
+
+
+def note_sent(client: redis.Redis, run_id: str) -> None:
+    """Say that the run's message is on its way to a worker."""
+    client.set(sent_key(run_id), 1, ex=_SENT_SECONDS)
 
 
 def announce_slots(client: redis.Redis, worker: str, slots: dict[str, int]) -> None:

@@ -18,12 +18,13 @@ from datasense_assets.running import tags as t
 from datasense_assets.running.warm.broker import (
     broker_url,
     is_settling,
+    note_sent,
     queue_of,
     redis_url,
     shared_redis,
     slots_by_lane,
 )
-from datasense_assets.running.warm.lease import ask_to_cancel, is_held
+from datasense_assets.running.warm.lease import ask_to_cancel, is_held, is_lost
 from datasense_assets.settings import get_settings
 
 _MAX_RETRIES_TAG = "dagster/max_retries"
@@ -93,6 +94,7 @@ class WarmRunLauncher(CeleryRunLauncher):
         """Send the run to the queue of its lane."""
         run = context.dagster_run
         queue = queue_of(run.tags.get(t.LANE, t.Lane.INTERACTIVE))
+        note_sent(shared_redis(), run.run_id)
         super().launch_run(context._replace(dagster_run=run.with_tags({**run.tags, DAGSTER_CELERY_QUEUE_TAG: queue})))
 
     @property
@@ -145,6 +147,17 @@ class WarmRunLauncher(CeleryRunLauncher):
         # else as many dead runs as a pool has places would keep all runs of their connector in the queue
         self._instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
         return CheckRunHealthResult(WorkerStatus.FAILED, "The worker that executed the run is gone.")
+
+    def is_lost(self, run_id: str) -> bool:
+        """Whether a run that was launched, and has not begun, is in no worker's hands nor on its way to one.
+
+        Dagster asks a launcher only after the health of runs that have begun. False while nobody can know.
+        """
+        try:
+            client = shared_redis()
+            return is_lost(client, run_id) and not is_settling(client)
+        except redis.RedisError:
+            return False
 
     def get_run_worker_debug_info(self, run: dg.DagsterRun, include_container_logs: bool | None = True) -> str | None:
         """Which lane the run was sent to, and how many workers' slots that has."""

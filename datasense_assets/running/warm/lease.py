@@ -18,7 +18,7 @@ from typing import Any
 
 import redis
 
-from datasense_assets.running.warm.broker import LIFETIME_SECONDS, RENEW_SECONDS, cancel_key, lease_key
+from datasense_assets.running.warm.broker import LIFETIME_SECONDS, RENEW_SECONDS, cancel_key, lease_key, sent_key
 
 _CANCEL, _DONE = "cancel", "done"
 _CANCEL_KEPT_SECONDS = 3600
@@ -32,6 +32,11 @@ _log = logging.getLogger("datasense.lease")
 def is_held(client: redis.Redis, run_id: str) -> bool:
     """Whether a worker executes the run."""
     return bool(client.exists(lease_key(run_id)))
+
+
+def is_lost(client: redis.Redis, run_id: str) -> bool:
+    """Whether a run that was sent is neither on its way nor executed."""
+    return not client.exists(sent_key(run_id), lease_key(run_id))
 
 
 def ask_to_cancel(client: redis.Redis, run_id: str) -> bool:
@@ -96,7 +101,8 @@ class RunLease:
             pipe = self._client.pipeline(transaction=True)
             pipe.set(lease_key(self._run_id), self._holder, px=int(LIFETIME_SECONDS * 1000), nx=True)
             pipe.lindex(cancel_key(self._run_id), 0)
-            taken, asked = pipe.execute()
+            pipe.delete(sent_key(self._run_id))
+            taken, asked, _ = pipe.execute()
             if not taken:
                 raise HeldElsewhere(f"run {self._run_id} is executed by another process")
             if asked == _CANCEL:
