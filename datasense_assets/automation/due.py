@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from datasense_assets.automation.room import MAX_REQUESTS, Room
-from datasense_assets.automation.slots import next_due
+from datasense_assets.automation.slots import next_due, schedule_problem
 from datasense_assets.catalog.times import now
 from datasense_assets.connectors import has_history
 from datasense_assets.running import tags as t
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 RUN_KEY = "dagster/run_key"
 _MOST_PARTITIONS = 31
+_FIVE_FIELDS = "Write a cron expression of five fields, for example 0 6 * * *, or the name of a schedule."
 _IN_PROGRESS = [
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.QUEUED,
@@ -165,9 +166,14 @@ class _Tick:
 
     def replan(self) -> None:
         """Count the next slot of sources whose schedule, time zone or pause was changed."""
-        from datasense_assets.catalog.state import set_next_due, sources_to_replan
+        from datasense_assets.catalog.state import FailureRecord, refuse_schedule, set_next_due, sources_to_replan
 
         for row in sources_to_replan(self.connection, shard=self.shard):
+            wrong = schedule_problem(row.schedule)
+            if wrong is not None:
+                said = FailureRecord("bad_config", f"Its schedule means nothing: {wrong}.", _FIVE_FIELDS)
+                refuse_schedule(self.connection, row.source_id, said)
+                continue
             following = next_due(row.schedule, row.timezone, row.source_id, self.now, self.jitter_limit)
             never_run = row.last_success_at is None and row.last_slot is None
             if never_run and row.next_due_at is not None and following is not None:
@@ -176,7 +182,13 @@ class _Tick:
 
     def due(self) -> Iterator[dg.RunRequest]:
         """A run for each source that is due and has room; a slot whose run is seen gives way to the next one."""
-        from datasense_assets.catalog.state import count_due, count_due_of, leave_slot, mark_slot_asked
+        from datasense_assets.catalog.state import (
+            WAITED_TOO_LONG,
+            count_due,
+            count_due_of,
+            leave_slot,
+            mark_slot_asked,
+        )
 
         self.counts = count_due(self.connection, self.now, self.shard)
         if not self.counts.get("waits"):
@@ -200,6 +212,8 @@ class _Tick:
             asked = {t.LANE: t.Lane.SCHEDULED.value, t.LIVE: "true"}
             if row.failures_in_a_row:
                 asked[t.FAILING] = "true"
+            if self.now - slot > WAITED_TOO_LONG:
+                asked[t.PRIORITY] = str(t.priority(t.Lane.SCHEDULED, "premium"))
             request = run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags=partition_tags)
             if not room.has_place(request.tags):
                 continue

@@ -6,6 +6,8 @@ import hashlib
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
+from datasense_assets.catalog.times import zone_of
+
 # Where people sleep, and after the daily backups that commonly start at midnight.
 NIGHT_BEGINS = time(0, 30)
 NIGHT_MINUTES = 270
@@ -13,7 +15,7 @@ NIGHT_MINUTES = 270
 
 def next_night(source_id: int, timezone: str, now: datetime) -> datetime:
     """The source's time in the first night that lies after `now`, in UTC; stable, spread over 00:30 to 05:00."""
-    zone = ZoneInfo(timezone)
+    zone = zone_of(timezone)
     today = now.astimezone(zone).date()
     return next(slot for day in range(3) if (slot := _slot(source_id, today + timedelta(days=day), zone)) > now)
 
@@ -25,12 +27,12 @@ def weekday_of(source_id: int) -> int:
 
 def is_weekly_night(source_id: int, timezone: str, slot: datetime) -> bool:
     """Whether the night of that slot is the one of the source's weekly full read."""
-    return slot.astimezone(ZoneInfo(timezone)).weekday() == weekday_of(source_id)
+    return slot.astimezone(zone_of(timezone)).weekday() == weekday_of(source_id)
 
 
 def first_moment(slot: datetime, timezone: str, days: int) -> datetime:
     """Midnight so many days before the slot's day, in the organisation's time zone, given in UTC."""
-    zone = ZoneInfo(timezone)
+    zone = zone_of(timezone)
     day = slot.astimezone(zone).date() - timedelta(days=days)
     return datetime.combine(day, time.min, zone).astimezone(UTC)
 

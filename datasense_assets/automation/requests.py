@@ -18,6 +18,7 @@ from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex, RecipeEntry, SourceEntry
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.running.partitions import source_partitions
+from datasense_assets.running.tries import is_tried_again, last_try
 from datasense_assets.running.upstream import with_upstream_recipes
 from datasense_assets.settings import Settings
 
@@ -43,10 +44,12 @@ def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDef
         description="Turns requests of the command line and the web product into runs.",
     )
     def asked_runs(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from datasense_assets.catalog.state import open_requests, settle_request
+        from datasense_assets.catalog.state import lock_requests, mark_request_asked, open_requests, settle_request
 
         requests: list[dg.RunRequest] = []
         with catalog_engine().begin() as connection:
+            if not lock_requests(connection, settings.shard):
+                return dg.SensorResult(skip_reason="another daemon looks at the requests just now")
             # more than are served: some of them wait for others
             for row in open_requests(connection, 4 * MAX_REQUESTS, settings.shard):
                 if len(requests) >= MAX_REQUESTS:
@@ -55,11 +58,14 @@ def build_requests_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDef
                 if run_id is not None:
                     settle_request(connection, row.id, run_id=run_id)
                     continue
+                if row.asked_lately:
+                    continue
                 row = in_parts(connection, index, row, settings.backfill_chunk)
                 made = _not_before(connection, context.instance, row) or request_for(index, row)
                 if made == _WAITS:
                     continue
                 if isinstance(made, dg.RunRequest):
+                    mark_request_asked(connection, row.id)
                     requests.append(made)
                 elif made is not None:
                     settle_request(connection, row.id, error=made)
@@ -107,9 +113,10 @@ def _not_before(connection: Connection, instance: dg.DagsterInstance, row: Asked
         if before.error is not None or before.run_id is None:
             return f"an input was not loaded: {before.error or 'its request was dropped'}; the old tables stay"
         run = instance.get_run_by_id(before.run_id)
-        if run is not None and not run.is_finished:
+        last = None if run is None else last_try(instance, run)
+        if last is not None and (not last.is_finished or is_tried_again(instance, last)):
             return _WAITS
-        if run is None or not run.is_success:
+        if last is None or not last.is_success:
             return f"an input was not loaded (run {before.run_id} did not succeed); the old tables stay"
     return None
 

@@ -89,9 +89,8 @@ class _Tick:
             # still busy with the night before, or nothing to do: the next night will do
             if entry is None or asked is None or entry.ident in busy or self._is_served(row):
                 self._settle(row)
-            elif room > 0:
+            elif room > 0 and mark_reread_asked(self.connection, row.source_id, row.due_at):
                 room -= 1
-                mark_reread_asked(self.connection, row.source_id, row.due_at)
                 last = source_partitions(entry.org, entry.source).get_partition_keys(current_time=self.now)[-1]
                 key = reread_key(row.source_id, row.due_at)
                 yield run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags={t.PARTITION: last})

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 from datasense_assets.catalog.freshness import INTERVALS
 from datasense_assets.catalog.models import Cron, Schedule
+from datasense_assets.catalog.times import cron_problem, zone_of
 
 # Clocks are put back by an hour at most.
 _BEFORE_ANY_CHANGE = timedelta(hours=3)
@@ -23,6 +23,12 @@ def cron_of(schedule: Schedule) -> str | None:
     if isinstance(schedule, Cron):
         return schedule.cron
     return _CRON.get(schedule)
+
+
+def schedule_problem(schedule: Schedule) -> str | None:
+    """What is wrong with a schedule; None when it comes round some day, and for `manual`."""
+    cron = cron_of(schedule)
+    return None if cron is None else cron_problem(cron)
 
 
 def jitter(source_id: int, schedule: Schedule, limit: timedelta) -> timedelta:
@@ -43,16 +49,17 @@ def next_due(
 ) -> datetime | None:
     """The first slot (with the source's jitter) that lies after `now`, in UTC; None for a manual source.
 
+    None too for a cron expression that means nothing: its source cannot be used and says so, and stops nobody else.
     `now` has a time zone. Daylight saving is cronsim's: a slot in the skipped hour runs when the hour is over, one in
     the repeated hour runs once.
     """
     from cronsim import CronSim
 
     cron = cron_of(schedule)
-    if cron is None:
+    if cron is None or cron_problem(cron) is not None:
         return None
     delay = jitter(source_id, schedule, jitter_limit)
-    zone = ZoneInfo(timezone)
+    zone = zone_of(timezone)
     # begun in an hour that clocks repeat, cronsim goes back to the first of the two; begun before it, it does not
     slots = CronSim(cron, (now - delay - _BEFORE_ANY_CHANGE).astimezone(zone))
     # reckoned in UTC: local times of the two hours compare wrongly

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from datasense_assets.catalog.models import Cron, Schedule
+from datasense_assets.catalog.times import cron_problem
 
 INTERVALS = {
     "15min": timedelta(minutes=15),
@@ -49,11 +50,14 @@ def duration_text(length: timedelta) -> str:
 
 
 def source_promise(schedule: Schedule, fresh_within: timedelta | None) -> timedelta | None:
-    """How old a source's data may be: as written, else twice its interval; None for one that is loaded only by hand."""
+    """How old a source's data may be: as written, else twice its interval; None for one that is loaded only by hand.
+
+    None too for one whose schedule means nothing: it fails.
+    """
     if fresh_within is not None:
         return fresh_within
     if isinstance(schedule, Cron):
-        return 2 * _longest_gap(schedule.cron)
+        return None if cron_problem(schedule.cron) is not None else 2 * _longest_gap(schedule.cron)
     interval = INTERVALS.get(schedule)
     return None if interval is None else 2 * interval
 

@@ -235,6 +235,7 @@ rereads = Table(
     Column("source_id", BigInteger, primary_key=True),
     _time("due_at"),
     _time("asked_slot"),
+    _time("asked_at"),
     _time("done_at"),
 )
 
@@ -397,6 +398,7 @@ sync_requests = Table(
     Column("after_requests", ARRAY(BigInteger)),
     _time("not_before"),
     _number("part_of"),
+    _time("asked_at"),
 )
 
 run_limits = Table(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
+from zoneinfo import ZoneInfo
 
 
 def _of_this_machine() -> datetime:
@@ -47,11 +48,14 @@ def cron_problem(expression: str) -> str | None:
     return None
 
 
+def zone_of(name: str) -> ZoneInfo:
+    """The time zone; UTC where Python does not know it. What such an organisation has cannot be used and says so."""
+    return ZoneInfo(name if is_timezone(name) else "UTC")
+
+
 @lru_cache(maxsize=1024)
 def is_timezone(name: str) -> bool:
     """Whether Python knows the IANA time zone."""
-    from zoneinfo import ZoneInfo
-
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError):

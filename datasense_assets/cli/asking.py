@@ -94,6 +94,7 @@ def _look(
 ) -> Outcome | None:
     """The outcome of a request that has ended, else None; tells what has changed since the last look."""
     from datasense_assets.catalog.state import read_request
+    from datasense_assets.running.tries import is_tried_again, last_try
 
     with catalog.connect() as connection:
         result = read_request(connection, asked.request_id or 0)
@@ -102,8 +103,12 @@ def _look(
     if result.error is not None:
         return Outcome(asked.name, "failed", request_id=asked.request_id, failures=(_sentence(result.error),))
     run = instance.get_run_by_id(result.run_id) if result.run_id else None
+    run = None if run is None else last_try(instance, run)
+    again = run is not None and is_tried_again(instance, run)
     status = run.status.value.lower().replace("_", " ") if run is not None else "waiting for the daemon"
-    if run is None or not run.is_finished:
+    if again:
+        status = "its worker was lost, it is run again"
+    if run is None or again or not run.is_finished:
         if seen.get(asked.request_id) != status:
             seen[asked.request_id] = status
             shown.update(f"{asked.name}: {status}")

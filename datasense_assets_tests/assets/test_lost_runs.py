@@ -27,7 +27,7 @@ def forms(yard: Yard, kobo: Any) -> None:
 
 def lose(yard: Yard, why: str, **tags: str) -> str:
     """A run that was started and that Dagster failed from outside; what the sensor says of it."""
-    run = yard.instance.create_run_for_job(job(), tags={**TAGS, **tags})
+    run = yard.instance.create_run_for_job(any_job(), tags={**TAGS, **tags})
     kinds = dg.DagsterEventType
     for kind in (kinds.RUN_START, kinds.RUN_FAILURE):
         yard.instance.report_dagster_event(dg.DagsterEvent(kind.value, job_name="any", message=why), run_id=run.run_id)
@@ -49,7 +49,7 @@ def lose(yard: Yard, why: str, **tags: str) -> str:
     return str(said.skip_message)
 
 
-def job() -> dg.JobDefinition:
+def any_job() -> dg.JobDefinition:
     @dg.op
     def nothing() -> None:
         pass
@@ -83,7 +83,7 @@ def test_a_run_that_said_how_it_ended_is_not_recorded_again(yard: Yard, forms: N
 
 def test_a_run_in_place_of_one_that_was_stopped_has_no_time_left(yard: Yard, kobo: Any, forms: None) -> None:
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    first = yard.instance.create_run_for_job(job(), tags=TAGS)
+    first = yard.instance.create_run_for_job(any_job(), tags=TAGS)
     for kind in (dg.DagsterEventType.RUN_START, dg.DagsterEventType.RUN_FAILURE):
         yard.instance.report_dagster_event(dg.DagsterEvent(kind.value, job_name="any"), run_id=first.run_id)
     again = {t.ROOT_RUN: first.run_id, t.RETRY_NUMBER: "1", t.LIVE: "true", t.RANGE_START: today, t.RANGE_END: today}

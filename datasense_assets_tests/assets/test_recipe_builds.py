@@ -16,6 +16,7 @@ from datasense_assets.running.graph_index import GraphIndex
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 from datasense_assets_tests.assets.conftest import Yard
+from datasense_assets_tests.assets.test_lost_runs import any_job
 from datasense_assets_tests.assets.test_recipe_runs import ABOVE, DEEP, apply
 from datasense_assets_tests.assets.test_source_runs import today
 
@@ -161,6 +162,32 @@ def test_a_build_with_its_inputs_waits_for_them_and_takes_the_recipes_between(ya
     assert result is not None
     assert result.error is not None
     assert "an input was not loaded" in result.error
+
+
+def test_a_build_with_its_inputs_waits_for_the_run_in_place_of_one_whose_worker_was_lost(
+    yard: Yard, wells: Path
+) -> None:
+    apply(yard, wells, DEEP, ABOVE)
+    graph = index()
+    (org,) = {entry.org.id for entry in graph.recipes.values()}
+    (source,) = graph.sources
+    top = next(key for key, entry in graph.recipes.items() if entry.recipe.name == "above")
+    sensor = build_requests_sensor(graph, get_settings())
+    with catalog_engine().begin() as connection:
+        load = add_request(connection, org_id=org, source_id=source)
+        add_request(connection, org_id=org, recipe_id=top, after=[load])
+    (request,) = tick(yard, sensor)
+    assert asked_paths(request) == {WELLS}
+    lost = yard.instance.create_run_for_job(any_job(), tags={"datasense/request": str(load)})
+    for kind in (dg.DagsterEventType.RUN_START, dg.DagsterEventType.RUN_FAILURE):
+        yard.instance.report_dagster_event(dg.DagsterEvent(kind.value, job_name="any"), run_id=lost.run_id)
+    yard.instance.add_run_tags(lost.run_id, {"dagster/will_retry": "true"})
+    for _ in range(2):
+        assert tick(yard, sensor) == [], "another one is about to be made"
+    again = yard.run(WELLS, partition=today(), **{"datasense/request": str(load)})
+    yard.instance.add_run_tags(lost.run_id, {"dagster/auto_retry_run_id": again.run_id})
+    (request,) = tick(yard, sensor)
+    assert asked_paths(request) == {DEEP_WELLS, TOP}
 
 
 def test_a_view_of_ours_does_not_stand_in_the_way_of_a_column_of_another_type(yard: Yard, wells: Path) -> None:

@@ -107,6 +107,8 @@ def test_an_edit_is_found_in_the_night_and_the_cursor_stays(yard: Yard, server: 
     assert request.tags["datasense/lane"] == "backfill"
     assert request.tags["dagster/priority"] == "0"
     assert request.tags["datasense/source_key"] == "clean_water.forms"
+    assert tick(yard) == [], "of two daemons at once one asks"
+    yard.execute("UPDATE datasense.rereads SET asked_at = now() - interval '1 minute'")
     again = tick(yard)
     assert [each.run_key for each in again] == [request.run_key]  # no run was seen: the daemon knows the key
 

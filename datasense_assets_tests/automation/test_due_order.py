@@ -13,9 +13,11 @@ import pytest
 from sqlalchemy import text
 
 from datasense_assets.automation.due import build_due_sensor
-from datasense_assets.automation.room import MOST_FAILING, MOST_OF_HOST, MOST_OF_ORG, Room
+from datasense_assets.automation.room import MAX_REQUESTS, MOST_FAILING, MOST_OF_HOST, MOST_OF_ORG, Room
 from datasense_assets.catalog.snapshot import read_snapshot
-from datasense_assets.catalog.state import due_sources, mark_slot_asked, pause, record_quotas
+from datasense_assets.catalog.state import due_sources, mark_slot_asked, pause, record_quotas, sources_to_replan
+from datasense_assets.catalog.status import failing_rows, organization_status
+from datasense_assets.catalog.troubles import troubles
 from datasense_assets.running.graph_index import GraphIndex
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
@@ -82,13 +84,28 @@ def tick(catalog: Any, instance: dg.DagsterInstance) -> tuple[list[str], str]:
 
 
 def test_premium_first_then_one_of_each_organisation_in_turn_the_latest_first(catalog: Any) -> None:
-    add(catalog, "crowd", 300, late=600)
+    add(catalog, "crowd", 300, late=100)
     add(catalog, "single", 1, late=5)
     add(catalog, "pair", 2, late=60)
     add(catalog, "paying", 2, tier="premium", late=1)
     asked, _ = tick(catalog, dg.DagsterInstance.ephemeral())
     assert asked[:7] == ["paying.s_0", "paying.s_1", "crowd.s_0", "pair.s_0", "single.s_0", "crowd.s_1", "pair.s_1"]
     assert sum(key.startswith("crowd.") for key in asked) == MOST_OF_ORG
+
+
+def test_who_has_waited_for_hours_stands_beside_premium_ones_in_the_catalog_and_in_the_queue(catalog: Any) -> None:
+    for number in range(MAX_REQUESTS):
+        add(catalog, f"paying-{number}", 1, tier="premium", late=1)
+    add(catalog, "patient", 1, late=60)
+    add(catalog, "starving", 1, late=180)
+    with catalog.connect() as connection:
+        index = GraphIndex.of(read_snapshot(connection), "content")
+    result = build_due_sensor(index, get_settings())(dg.build_sensor_context(dg.DagsterInstance.ephemeral()))
+    assert isinstance(result, dg.SensorResult)
+    asked = {run.tags["datasense/org"]: run.tags["dagster/priority"] for run in result.run_requests or ()}
+    assert len(asked) == MAX_REQUESTS
+    assert "patient" not in asked
+    assert asked["starving"] == asked["paying_0"]
 
 
 def test_a_crowd_on_one_server_leaves_the_queue_to_others(catalog: Any) -> None:
@@ -220,3 +237,27 @@ def test_what_is_queued_or_runs_is_not_asked_for_but_beside_a_backfill_it_is(cat
     with catalog.connect() as connection:
         waits = [row.slug for row in due_sources(connection, datetime.now(UTC), 10)]
     assert waits == ["s-2"], "the slots of the others are served by what goes on"
+
+
+@pytest.mark.parametrize("cron", ["at noon", "0 0 31 2 *", "61 * * * *"])
+def test_a_schedule_that_means_nothing_stops_nobody_else_and_is_told(catalog: Any, cron: str) -> None:
+    bad, _ = add(catalog, "clean-water", 2)
+    with catalog.begin() as connection:
+        # a row from before such schedules were refused
+        connection.execute(text("ALTER TABLE datasense.sources DROP CONSTRAINT sources_cron_has_five_fields"))
+        connection.execute(
+            text(
+                "UPDATE datasense.sources SET schedule = jsonb_build_object('cron', CAST(:cron AS text)) WHERE id = :id"
+            ),
+            {"cron": cron, "id": bad},
+        )
+        connection.execute(text("UPDATE datasense.source_status SET replan = true"))
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert tick(catalog, instance)[0] == ["clean_water.s_1"]
+    with catalog.connect() as connection:
+        assert sources_to_replan(connection) == []
+        (told,) = failing_rows(organization_status(connection))
+        assert told.path == "clean-water/s-0/visits"
+        assert "schedule means nothing" in told.why
+        assert "0 6 * * *" in told.what_to_do
+        assert [each.path for each in troubles(connection, NOW) if each.kind == "failing"] == ["clean-water/s-0"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from sqlalchemy import text
 
 from datasense_assets.automation.requests import MAX_REQUESTS, build_requests_sensor
 from datasense_assets.catalog.snapshot import read_snapshot
-from datasense_assets.catalog.state import add_request, open_requests, parts_of, read_request
+from datasense_assets.catalog.state import add_request, lock_requests, open_requests, parts_of, read_request
 from datasense_assets.cli.asking import wait_for
 from datasense_assets.cli.outcomes import Outcome
 from datasense_assets.running.graph_index import GraphIndex
@@ -50,6 +51,11 @@ def serve(instance: dg.DagsterInstance, request: dg.RunRequest, *, success: bool
     return done.run_id
 
 
+def a_minute_passes(catalog: Any) -> None:  # noqa: F811
+    with catalog.begin() as connection:
+        connection.execute(text("UPDATE datasense.sync_requests SET asked_at = asked_at - interval '1 minute'"))
+
+
 @pytest.fixture
 def source(catalog: Any) -> int:  # noqa: F811
     (made,) = add(catalog, "one", 1)
@@ -66,7 +72,7 @@ def test_a_long_range_goes_in_parts_and_what_is_done_stays_done(catalog: Any, so
     whole = [("2026-01-01", "2026-01-31"), ("2026-02-01", "2026-03-03"), ("2026-03-04", "2026-03-15")]
     # the first tick splits the request, the next one sees its parts
     asked = tick(catalog, instance) + tick(catalog, instance)
-    assert sorted({*spans(asked)}) == whole
+    assert sorted(spans(asked)) == whole, "and asks for the one of the first tick no second time"
     assert {run.tags["datasense/lane"] for run in asked} == {"backfill"}
     with catalog.connect() as connection:
         others = parts_of(connection, request)
@@ -75,6 +81,8 @@ def test_a_long_range_goes_in_parts_and_what_is_done_stays_done(catalog: Any, so
     # killed with one part done: a daemon that starts anew asks for the other two alone
     by_span = dict(zip(spans(asked), asked, strict=True))
     first = serve(instance, by_span[whole[0]])
+    assert tick(catalog, instance) == [], "their runs may be about to be made"
+    a_minute_passes(catalog)
     assert sorted(spans(tick(catalog, instance))) == whole[1:]
     with catalog.connect() as connection:
         done = read_request(connection, request)
@@ -92,6 +100,26 @@ def test_a_long_range_goes_in_parts_and_what_is_done_stays_done(catalog: Any, so
         ("one/s-0 2026-02-01...2026-03-03", "failed"),
         ("one/s-0 2026-03-04...2026-03-15", "done"),
     ]
+
+
+def test_of_two_daemons_at_once_one_makes_the_run_and_parts_a_range_once(catalog: Any, source: int) -> None:  # noqa: F811
+    with catalog.begin() as connection:
+        org = connection.execute(text("SELECT id FROM datasense.organizations")).scalar_one()
+        request = add_request(connection, org_id=org, source_id=source, partitions=("2026-01-01", "2026-03-15"))
+    instance = dg.DagsterInstance.ephemeral()
+    with catalog.begin() as other:
+        assert lock_requests(other, None)
+        assert tick(catalog, instance) == []
+    with ThreadPoolExecutor(4) as daemons:
+        asked = [
+            run
+            for each in daemons.map(lambda _: tick(catalog, dg.DagsterInstance.ephemeral()), range(4))
+            for run in each
+        ]
+    asked += tick(catalog, instance)
+    assert len(spans(asked)) == len(set(spans(asked))) == 3
+    with catalog.connect() as connection:
+        assert len(parts_of(connection, request)) == 2
 
 
 def test_a_range_that_one_run_can_finish_stays_one(catalog: Any, source: int) -> None:  # noqa: F811

@@ -46,6 +46,11 @@ REFUSED = {
     "unknown schedule": """UPDATE datasense.sources SET schedule = '"now"'""",
     "cron without text": """UPDATE datasense.sources SET schedule = '{"cron": ""}'""",
     "cron and more": """UPDATE datasense.sources SET schedule = '{"cron": "* * * * *", "x": 1}'""",
+    "cron of six fields": """UPDATE datasense.sources SET schedule = '{"cron": "0 0 6 * * *"}'""",
+    "quiet hours in words": """UPDATE datasense.organizations SET alerting = '{"quiet_hours": "9pm-7am"}'""",
+    "unknown kind of alert": """UPDATE datasense.organizations SET alerting = '{"kinds": ["failing", "all"]}'""",
+    "digest that is a number": """UPDATE datasense.organizations SET alerting = '{"digest": 8}'""",
+    "unknown way of telling": """UPDATE datasense.organizations SET alerting = '{"sms": "08:00"}'""",
     "unknown partitions": "UPDATE datasense.sources SET partition_every = 'year'",
     "unknown deletes": "UPDATE datasense.sources SET deletes = 'yes'",
     "table that only differs by dash": "INSERT INTO datasense.source_tables (source_id, slug, resource) "

@@ -29,6 +29,7 @@ from datasense_assets.catalog.state.discovery import (
     upsert_tables,
 )
 from datasense_assets.catalog.state.due import (
+    WAITED_TOO_LONG,
     DueSource,
     ReplanSource,
     come_again,
@@ -38,6 +39,7 @@ from datasense_assets.catalog.state.due import (
     leave_slot,
     mark_slot_asked,
     put_off,
+    refuse_schedule,
     set_next_due,
     sources_to_replan,
 )
@@ -76,6 +78,8 @@ from datasense_assets.catalog.state.requests import (
     RequestResult,
     add_request,
     ask_again_later,
+    lock_requests,
+    mark_request_asked,
     open_requests,
     parts_of,
     pause,
@@ -97,6 +101,7 @@ from datasense_assets.catalog.state.stale import StaleRecipe, mark_outdated, sta
 
 __all__ = [
     "BREAKER",
+    "WAITED_TOO_LONG",
     "AffectedRecipe",
     "AskedRun",
     "BuildRecord",
@@ -133,7 +138,9 @@ __all__ = [
     "impact_of_schema_changes",
     "keep_fingerprint",
     "leave_slot",
+    "lock_requests",
     "mark_outdated",
+    "mark_request_asked",
     "mark_requested",
     "mark_reread_asked",
     "mark_slot_asked",
@@ -162,6 +169,7 @@ __all__ = [
     "record_schema_changes",
     "record_source_result",
     "record_unchanged",
+    "refuse_schedule",
     "replace_columns",
     "resume",
     "set_next_due",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, case, func, text, update
@@ -13,6 +14,9 @@ from datasense_assets.catalog.models import Grain, Schedule, Tier
 from datasense_assets.catalog.sharding import SHARD_CONDITION, shard_binds
 from datasense_assets.catalog.tables import source_status
 from datasense_assets.settings import Shard
+
+if TYPE_CHECKING:
+    from datasense_assets.catalog.state.loads import FailureRecord
 
 _SCHEDULE: TypeAdapter[Schedule] = TypeAdapter(Schedule)
 
@@ -110,9 +114,12 @@ FROM (
 JOIN datasense.source_status st ON st.source_id = due.id
 JOIN datasense.sources s ON s.id = due.id
 JOIN datasense.organizations o ON o.id = s.org_id
-ORDER BY (o.tier = 'premium') DESC, due.turn, st.next_due_at, s.id
+ORDER BY (o.tier = 'premium' OR st.next_due_at < :now - make_interval(secs => :too_long)) DESC,
+         due.turn, st.next_due_at, s.id
 LIMIT :limit
 """  # noqa: S608 - the conditions are constants of ours
+# Who has waited for so long stands beside premium ones: however many of these there are, nobody waits for ever.
+WAITED_TOO_LONG = timedelta(hours=2)
 # A run that was asked for is made within the same tick; where it is not seen for so long, its daemon has died.
 PATIENCE_SECONDS = 60.0
 
@@ -140,7 +147,8 @@ def due_sources(
     no_failing: bool = False,
     unknown: Collection[int] = (),
 ) -> list[DueSource]:
-    """Up to `limit` sources whose next time is `now` or earlier: premium first, then one an organisation in turn.
+    """Up to `limit` sources whose next time is `now` or earlier: premium (and who has waited too long) first, then one
+    an organisation in turn.
 
     Within a turn the longest waiting come first. Left out is what is paused, running or out of quota, and of what was
     not asked for yet the organisations (identifiers) of `full_orgs`, the sources (ids) of `held_back`, and
@@ -150,6 +158,7 @@ def due_sources(
         "now": now,
         "limit": limit,
         "patience": PATIENCE_SECONDS,
+        "too_long": WAITED_TOO_LONG.total_seconds(),
         "full_orgs": sorted(full_orgs),
         "held_back": sorted(held_back),
         "no_failing": no_failing,
@@ -228,6 +237,23 @@ def leave_slot(connection: Connection, source_id: int, slot: datetime, next_due_
         update(source_status)
         .where(source_status.c.source_id == source_id, source_status.c.next_due_at == slot)
         .values(next_due_at=next_due_at, replan=False)
+    )
+
+
+def refuse_schedule(connection: Connection, source_id: int, failure: FailureRecord) -> None:
+    """Have a source whose schedule means nothing fail until it is loaded again; it is never due."""
+    connection.execute(
+        update(source_status)
+        .where(source_status.c.source_id == source_id)
+        .values(
+            next_due_at=None,
+            replan=False,
+            last_failure_at=func.now(),
+            failures_in_a_row=func.greatest(source_status.c.failures_in_a_row, 1),
+            failure_kind=failure.kind,
+            failure_message=failure.message,
+            failure_advice=failure.advice,
+        )
     )
 
 

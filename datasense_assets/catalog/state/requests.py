@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from datasense_assets.catalog.sharding import SHARD_CONDITION, shard_binds
+from datasense_assets.catalog.state.due import PATIENCE_SECONDS
 from datasense_assets.catalog.tables import pauses, source_status, sources, sync_requests
 from datasense_assets.settings import Shard
 
@@ -23,6 +24,7 @@ class AskedRun:
 
     `full_reload`: the whole history of a source; a recipe's table even where it would be the same. `after`: ids of
     requests whose runs have to succeed first (the inputs of a recipe, which is then built with the recipes it reads).
+    `asked_lately`: a run was asked for less than a minute ago, so that it may be about to appear.
     """
 
     id: int
@@ -41,6 +43,7 @@ class AskedRun:
     requested_at: datetime
     last_success_at: datetime | None
     after: tuple[int, ...] = ()
+    asked_lately: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ WITH waiting AS (
 )
 SELECT q.id, q.org_id, o.slug AS org_slug, q.source_id, s.slug AS source_slug, q.recipe_id, r.name AS recipe_name,
        q.tables, q.partition_first, q.partition_last, q.full_reload, q.lane, q.requested_by, q.requested_at,
-       st.last_success_at, coalesce(q.after_requests, '{{}}') AS after
+       st.last_success_at, coalesce(q.after_requests, '{{}}') AS after,
+       coalesce(q.asked_at > now() - make_interval(secs => :patience), false) AS asked_lately
 FROM waiting q
 JOIN datasense.organizations o ON o.id = q.org_id
 LEFT JOIN datasense.sources s ON s.id = q.source_id
@@ -157,13 +161,26 @@ def open_requests(connection: Connection, limit: int, shard: Shard | None = None
     Of one organisation the oldest come first, backfills last. Each stays open until `settle_request`. One that comes
     after requests which nobody has taken yet is left out.
     """
-    rows = connection.execute(text(_OPEN), {"limit": limit, **shard_binds(shard)}).mappings()
+    binds = {"limit": limit, "patience": PATIENCE_SECONDS, **shard_binds(shard)}
+    rows = connection.execute(text(_OPEN), binds).mappings()
     return [
         AskedRun(
             **{**row, "tables": None if row["tables"] is None else tuple(row["tables"]), "after": tuple(row["after"])}
         )
         for row in rows
     ]
+
+
+def lock_requests(connection: Connection, shard: Shard | None) -> bool:
+    """Until this transaction ends, nobody else makes runs of the shard's requests; False: somebody does just now."""
+    name = f"datasense:requests:{shard}"
+    query = text("SELECT pg_try_advisory_xact_lock(hashtextextended(:name, 0))")
+    return bool(connection.execute(query, {"name": name}).scalar_one())
+
+
+def mark_request_asked(connection: Connection, request_id: int) -> None:
+    """Note that a run is asked for, now: it is about to be made, and nobody else need ask."""
+    connection.execute(update(sync_requests).where(sync_requests.c.id == request_id).values(asked_at=func.now()))
 
 
 def split_request(connection: Connection, row: AskedRun, spans: Sequence[tuple[str, str]]) -> None:
