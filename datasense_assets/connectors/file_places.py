@@ -95,7 +95,12 @@ class LocalPlace:
         if not names:
             raise ResourceGone(f"{self.where} holds no file to read.", advice="Check the folder or the pattern.")
         self._paths = {name: self._checked(found[name]) for name in sorted(names)}
-        return [FoundFile(name, str(PurePosixPath(self.where).parent / name)) for name in self._paths]
+        shown = PurePosixPath(self.where)
+        if pattern != "*":
+            shown = PurePosixPath(
+                *shown.parts[: next(i for i, part in enumerate(shown.parts) if _PATTERN.search(part))]
+            )
+        return [FoundFile(name, str(shown / name)) for name in self._paths]
 
     def fetch(self, file: FoundFile) -> Path:
         """The file where it lies; its bytes count as read, once."""
@@ -123,6 +128,10 @@ class LocalPlace:
         if len(kept) == 2 and kept[1] == plain:
             return previous
         return f"files {plain} {_digest(file_hash(path) for _, path, _ in entries)}"
+
+    def missing(self) -> str | None:
+        """A file that was there when they were listed and is not any more; None where all are."""
+        return next((name for name, path in self._paths.items() if not path.exists()), None)
 
     def _path(self, file: FoundFile) -> Path:
         if file.name not in self._paths:

@@ -92,8 +92,13 @@ class S3Place:
                 raise BadConfig(f"{file.where} is larger than {MAX_FILE_BYTES:,} bytes.", advice="Split it.")
             target = self._temporary("object")
             for attempt in range(1, self._policy.attempts + 1):
-                with suppress(_BrokenOff), self._call(file.where) as filesystem:
-                    filesystem.get_file(info["name"], str(target))
+                try:
+                    with suppress(_BrokenOff), self._call(file.where) as filesystem:
+                        filesystem.get_file(info["name"], str(target))
+                except ResourceGone:
+                    if not self.is_set:
+                        raise
+                    raise Unavailable(f"{file.where} went away while it was read.", advice=_AGAIN) from None
                 got = target.stat().st_size if target.exists() else 0
                 self._stats.bytes += got
                 if got == size:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
@@ -27,7 +28,7 @@ from datasense_assets.connectors.base import (
 from datasense_assets.connectors.csv_dialect import read_header
 from datasense_assets.connectors.csv_rows import CsvRows
 from datasense_assets.connectors.csv_text import Utf8Text, as_utf8
-from datasense_assets.connectors.errors import BadConfig, BadData
+from datasense_assets.connectors.errors import AccessForbidden, BadConfig, BadData, Unavailable
 from datasense_assets.connectors.excel_rows import EmptySheet, ExcelRows
 from datasense_assets.connectors.file_config import S3_CREDENTIALS, CsvConfig, FileConfig
 from datasense_assets.connectors.file_parts import Part, Parts, packed_suffixes
@@ -83,21 +84,23 @@ class FileConnector:
             SourceError: the file cannot be reached, or one in it cannot be read.
 
         """
-        tables = self._parts.tables()
-        found = []
-        for resource, parts in tables.items():
-            try:
-                found.append(self._info(resource, parts))
-            except BadData as error:
-                if parts[0].sheet is None or len(tables) == 1:
-                    raise
-                if not isinstance(error, EmptySheet) or self._config.sheet:
-                    found.append(TableInfo(resource=resource, title=_title(resource, parts), columns=()))
-        return found
+        with self._local_files():
+            tables = self._parts.tables()
+            found = []
+            for resource, parts in tables.items():
+                try:
+                    found.append(self._info(resource, parts))
+                except BadData as error:
+                    if parts[0].sheet is None or len(tables) == 1:
+                        raise
+                    if not isinstance(error, EmptySheet) or self._config.sheet:
+                        found.append(TableInfo(resource=resource, title=_title(resource, parts), columns=()))
+            return found
 
     def describe(self, resource: str) -> list[TableInfo]:
         """The one table of that name; Parquet alone declares types; raise SourceError."""
-        return [self._info(*self._parts.choose(resource))]
+        with self._local_files():
+            return [self._info(*self._parts.choose(resource))]
 
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """The whole table in pages of at most 20,000 rows.
@@ -112,11 +115,12 @@ class FileConnector:
                 f"{self._place.where} is a snapshot: it holds no earlier state.",
                 advice="Fill the newest partition; older ones cannot be read any more.",
             )
-        _, parts = self._parts.choose(request.resource)
-        column = self._file_column(parts)
-        readers = [NamedReader(self._reader(part), self._parts.file_value(part)) for part in parts]
-        key = request.key or self._config.key
-        yield from read_pages(readers, key, column, self._temporary("keys"))
+        with self._local_files():
+            _, parts = self._parts.choose(request.resource)
+            column = self._file_column(parts)
+            readers = [NamedReader(self._reader(part), self._parts.file_value(part)) for part in parts]
+            key = request.key or self._config.key
+            yield from read_pages(readers, key, column, self._temporary("keys"))
         self.stats.padded_rows += sum(named.reader.padded for named in readers)
 
     def count(self, resource: str) -> int | None:  # noqa: ARG002  the protocol's
@@ -130,7 +134,8 @@ class FileConnector:
 
     def fingerprint(self, resource: str, previous: str | None) -> str | None:  # noqa: ARG002  one for all tables
         """What changes when any of the files does; raise SourceError."""
-        return self._place.fingerprint(previous)
+        with self._local_files():
+            return self._place.fingerprint(previous)
 
     def close(self) -> None:
         """Close connections, delete temporary files."""
@@ -154,6 +159,25 @@ class FileConnector:
             self._policy, self.stats, authorization=_authorization(credentials), follow_elsewhere=True, budget=budget
         )
         return WebPlace(self._config.url, self._client, self._temporary)
+
+    @contextmanager
+    def _local_files(self) -> Iterator[None]:
+        """Say what became of a file of this machine that cannot be read any more, or never could."""
+        try:
+            yield
+        except PermissionError as error:
+            raise AccessForbidden(
+                f"{error.filename or self._place.where} may not be read by the user that the platform runs as.",
+                advice="Give that user the right to read it.",
+            ) from None
+        except OSError:
+            gone = self._place.missing() if isinstance(self._place, LocalPlace) else None
+            if gone is None:
+                raise
+            raise Unavailable(
+                f"{gone} of {self._place.where} went away while it was read.",
+                advice="Sync again; what was loaded stays meanwhile.",
+            ) from None
 
     def _temporary(self, name: str) -> Path:
         """A new path in a folder that goes when the connector is closed."""

@@ -40,6 +40,8 @@ class ParquetRows:
         try:
             with pq.ParquetFile(path) as file:
                 schema = file.schema_arrow
+        except FileNotFoundError:
+            raise
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
         self._fields = _flat(pa.schema(schema))
@@ -60,6 +62,8 @@ class ParquetRows:
                     numbers = pa.arange(number, number + batch.num_rows)
                     number += batch.num_rows
                     yield Block(numbers, pa.table(data), [])
+        except FileNotFoundError:
+            raise
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
 

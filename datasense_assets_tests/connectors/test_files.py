@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from datasense_assets.catalog.models import ColumnType as T
 from datasense_assets.connectors import NetworkPolicy, open_connector, validate_config
 from datasense_assets.connectors.base import ROW_ID, Connector, ReadRequest
-from datasense_assets.connectors.errors import BadConfig, BadData, ResourceGone, SourceError
+from datasense_assets.connectors.errors import BadConfig, BadData, ResourceGone, SourceError, Unavailable
 from datasense_assets_tests.connectors.conftest import Answer, Web, pages, rows
 
 
@@ -326,6 +326,36 @@ def test_an_empty_or_unreadable_file_of_a_folder_is_named_and_nothing_is_loaded(
         opened("*.csv").discover()
     with pytest.raises(ResourceGone, match="holds no file"):
         opened("*.parquet").discover()
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "xlsx"])
+def test_a_file_of_a_folder_that_goes_away_meanwhile_is_a_failure_that_passes(
+    tmp_path: Path, opened: Any, suffix: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    frame = pd.DataFrame({"id": [1, 2]})
+    for name in ("a", "b"):
+        path = tmp_path / "in" / f"{name}.{suffix}"
+        if suffix == "xlsx":
+            frame.to_excel(path, index=False)
+        elif suffix == "parquet":
+            frame.to_parquet(path)
+        else:
+            frame.to_csv(path, index=False)
+    connector = opened("in")
+    (info,) = connector.discover()
+    (tmp_path / "in" / f"b.{suffix}").unlink()
+    with pytest.raises(Unavailable, match=rf"b\.{suffix} of .*in went away while it was read"):
+        rows(connector, info.resource)
+    assert len(rows(opened("in"))) == 2
+
+
+def test_a_file_is_named_with_the_folder_that_it_lies_in(tmp_path: Path, opened: Any) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "in" / "sub" / "b.csv").write_text("")
+    for url in ("in/sub", "in/sub/*.csv", "in/**/*.csv"):
+        with pytest.raises(BadData, match=r"/in/sub/b\.csv is empty"):
+            opened(url).discover()
 
 
 def test_members_by_pattern_and_archives_in_a_folder(tmp_path: Path, opened: Any) -> None:

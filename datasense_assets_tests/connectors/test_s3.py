@@ -65,6 +65,15 @@ def test_the_fingerprint_tells_every_change_without_a_fetch(bucket: S3StandIn) -
     bucket.client().delete_object(Bucket="data", Key="in/mar.csv")
 
 
+def test_an_object_that_goes_away_meanwhile_is_a_failure_that_passes(bucket: S3StandIn) -> None:
+    connector = opened(bucket, "s3://data/in/")
+    assert connector.fingerprint("in", None)
+    bucket.client().delete_object(Bucket="data", Key="in/jan.csv")
+    with pytest.raises(Unavailable, match=r"jan\.csv went away while it was read"):
+        rows(connector, "in")
+    assert len(rows(opened(bucket, "s3://data/in/"), "in")) == 1
+
+
 def test_slow_down_and_a_body_that_breaks_off_are_mended_by_trying_again(bucket: S3StandIn) -> None:
     bucket.slow = 1
     assert len(rows(opened(bucket, "s3://data/big.csv"))) == 999
