@@ -20,8 +20,9 @@ from datasense_assets.connectors.google_ranges import Area
 
 EPOCH = datetime(1899, 12, 30)
 ERRORS = frozenset({"#NULL!", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#N/A", "#ERROR!"})
-DATE, MOMENT, TIME, DURATION, PLAIN = "date", "moment", "time", "duration", "plain"
-_FORMATS = {"DATE": DATE, "DATE_TIME": MOMENT, "TIME": TIME}
+DATE, MOMENT, TIME, DURATION, PERCENT, PLAIN = "date", "moment", "time", "duration", "percent", "plain"
+_FORMATS = {"DATE": DATE, "DATE_TIME": MOMENT, "TIME": TIME, "PERCENT": PERCENT}
+_NUMBERS = frozenset({PERCENT, PLAIN})
 _DAY_MS = 86_400_000
 _EXACT_INTEGER = 2**63
 
@@ -61,7 +62,13 @@ class ColumnFormats:
     @property
     def is_mixed(self) -> bool:
         """Whether the formats of its numbers do not agree on what they are."""
-        return len({MOMENT if kind == DATE else kind for kind in self.kinds.values()}) > 1
+        kinds = (PLAIN if kind in _NUMBERS else MOMENT if kind == DATE else kind for kind in self.kinds.values())
+        return len(set(kinds)) > 1
+
+    @property
+    def has_some_percentages(self) -> bool:
+        """Whether some of its numbers are percentages and others are plain numbers."""
+        return set(self.kinds.values()) >= _NUMBERS
 
     @property
     def has_moments(self) -> bool:
@@ -85,7 +92,7 @@ def cell_text(value: Any, kind: str, zone: ZoneInfo | None) -> str | None:
 
     Args:
         value: as `UNFORMATTED_VALUE` sends it.
-        kind: what a number stands for: one of `DATE`, `MOMENT`, `TIME`, `DURATION`, `PLAIN`.
+        kind: what a number stands for: one of `DATE`, `MOMENT`, `TIME`, `DURATION`, `PERCENT` (a fraction), `PLAIN`.
         zone: the spreadsheet's own; a moment gets its offset (none: it has no offset).
 
     """
@@ -95,7 +102,7 @@ def cell_text(value: Any, kind: str, zone: ZoneInfo | None) -> str | None:
         return "true" if value else "false"
     if not is_number(value):
         return str(value)
-    if kind != PLAIN and math.isfinite(value):
+    if kind not in _NUMBERS and math.isfinite(value):
         written = _from_serial(float(value), kind, zone)
         if written is not None:
             return written

@@ -258,6 +258,11 @@ class SheetTable:
                 notes.append(
                     f"{self.where}: {header.keys[index]!r} has dates in some rows and plain numbers or times in others."
                 )
+            if column.has_some_percentages:
+                notes.append(
+                    f"{self.where}: {header.keys[index]!r} has percentages in some rows and plain numbers in others; "
+                    "25 % is 0.25, and 25 is 25."
+                )
         bare = sum(not header.labels[index] for index in self._filled)
         if bare * 2 > len(self._filled):
             notes.append(

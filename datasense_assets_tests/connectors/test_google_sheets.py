@@ -193,6 +193,18 @@ def test_percentages_and_currencies_are_numbers_booleans_words_and_errors_empty(
     ]
 
 
+def test_percentages_beside_plain_numbers_are_said(book: Book, connect: Opener) -> None:
+    percent = Cell(0.25, "PERCENT")
+    book.tabs[0].rows[:] = [["a", "b", "c"], [percent, percent, 1], [25, Cell(1, "PERCENT"), 2]]
+    connector = connect()
+    assert [[row[key] for key in "abc"] for row in rows(connector, book.tabs[0].title)] == [
+        ["0.25", "0.25", "1"],
+        ["25", "1", "2"],
+    ]
+    (note,) = connector.stats.notes
+    assert "'a' has percentages in some rows and plain numbers in others" in note
+
+
 def test_a_mixed_column_keeps_each_value_as_what_it_is(book: Book, connect: Opener) -> None:
     book.tabs[0].rows = [["when"], [date(2026, 3, 1)], ["last spring"], [2026], [None], [date(2026, 3, 2)]]
     connector = connect()
