@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -242,7 +242,7 @@ class Field:
         if isinstance(self.plant, SurveyCto):  # of which nothing is to be had at once after all of it was
             self.plant.server.pass_time(400)
             self.world.execute("UPDATE datasense.quota_state SET blocked_until = 'epoch'")
-        return sync(self.order(**more))
+        return sync(replace(self.order(), **more))
 
     def expect_exact(self, after: str) -> None:
         reports = self.sync()
@@ -273,6 +273,8 @@ CASES = [
     pytest.param((survey, "ignore", False), id="surveycto-upsert"),
     pytest.param((survey, "remove", True), id="surveycto-replace"),
     pytest.param((odk, "remove", False), id="odk-upsert"),
+    pytest.param((odk, "remove", True), id="odk-replace"),
+    pytest.param((dataset, "mark", False), id="datasets-upsert"),
     pytest.param((dataset, "ignore", False), id="datasets-mirror"),
 ]
 

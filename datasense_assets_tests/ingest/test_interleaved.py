@@ -140,6 +140,10 @@ def test_each_connector_with_history_ends_equal_whatever_the_order(plot: Field) 
         def live(self) -> None:
             plot.sync()
 
+        @rule()
+        def everything(self) -> None:
+            plot.sync(full=True)
+
         @rule(first=st.integers(-5, 40), length=st.integers(1, 40))
         def backfill(self, first: int, length: int) -> None:
             start = plants.START + timedelta(minutes=first)
