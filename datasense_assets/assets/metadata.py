@@ -78,12 +78,16 @@ def load_metadata(report: TableReport) -> dict[str, Any]:
         "schema_changes": dg.MetadataValue.json([_change(change) for change in report.schema_changes]),
     }
     if report.notes:
-        said["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in report.notes))
+        said["notes"] = dg.MetadataValue.md("\n".join(f"- {note}" for note in map(_one_line, report.notes)))
     if report.preview:
         columns = list(report.preview[0])
         rows = [[row[column] for column in columns] for row in report.preview]
         said["preview"] = dg.MetadataValue.md(markdown_table(columns, rows))
     return said
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _change(change: SchemaChange) -> dict[str, Any]:

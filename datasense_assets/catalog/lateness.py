@@ -39,7 +39,7 @@ FROM datasense.sources s
 JOIN datasense.organizations o ON o.id = s.org_id
 JOIN datasense.source_status st ON st.source_id = s.id
 JOIN datasense.source_tables t ON t.source_id = s.id
-JOIN datasense.table_status ts ON ts.table_id = t.id
+JOIN datasense.table_status ts ON ts.table_id = t.id AND ts.gone_since IS NULL
 LEFT JOIN datasense.leases l ON l.source_id = s.id
 WHERE st.failures_in_a_row = 0 AND (s.schedule <> '"manual"' OR s.fresh_within_seconds IS NOT NULL)
   AND NOT EXISTS (SELECT FROM datasense.pauses q WHERE q.org_id = s.org_id

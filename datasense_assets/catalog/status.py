@@ -25,6 +25,7 @@ class State(StrEnum):
     UNDISCOVERED = "undiscovered"
     FAILING = "failing"
     BREAKS_CHECKS = "breaks checks"
+    GONE = "gone"
     LATE = "late"
     QUEUED = "queued"
     PUT_OFF = "put off"
@@ -42,9 +43,10 @@ class StatusRow:
     `why` and `what_to_do` are sentences ('' where nothing is to be done). `fresh_as_of`: the data is complete up to
     then (of a recipe: when it was built). `running`: a load of its source goes on now. `schema_changes`: what changed
     in the table's columns in the last seven days, in words that name the recipes it breaks. `warning`: checks that do
-    not hold and only warn, as a sentence. `fresh_within`: the promise, how old a table's data may be and how long a
-    recipe may stay behind its inputs (None: no promise); `late`: it is broken, whatever the state says of why. `since`:
-    when what the state says began, where that is known. Times have a time zone.
+    not hold and only warn, as a sentence. `column_notes`: what loads found out about columns, such as why one is text.
+    `fresh_within`: the promise, how old a table's data may be and how long a recipe may stay behind its inputs (None:
+    no promise); `late`: it is broken, whatever the state says of why. `since`: when what the state says began, where
+    that is known. Times have a time zone.
     """
 
     kind: Literal["table", "recipe"]
@@ -61,6 +63,7 @@ class StatusRow:
     rejected_rows: int
     schema_changes: tuple[str, ...] = ()
     warning: str = ""
+    column_notes: tuple[str, ...] = ()
     fresh_within: timedelta | None = None
     late: bool = False
     since: datetime | None = None
@@ -78,6 +81,7 @@ SELECT o.slug AS org, s.id AS source_id, s.slug AS source, t.id AS table_id, t.s
        coalesce(sp.reason, op.reason) AS pause_reason,
        sp.id IS NOT NULL AS source_paused, op.id IS NOT NULL AS org_paused,
        sp.paused_by, sp.probe_at, ts.row_count, ts.rejected_rows, ts.fresh_as_of, ts.loaded_at,
+       ts.column_notes, ts.gone_since,
        coalesce(sp.paused_at, op.paused_at) AS paused_at,
        (SELECT json_agg(json_build_object('kind', c.kind, 'column_name', c.column_name, 'old_type', c.old_type,
                'new_type', c.new_type, 'old_label', c.old_label, 'new_label', c.new_label, 'affects', c.affects)
@@ -149,7 +153,7 @@ def failing_rows(rows: Iterable[StatusRow]) -> list[StatusRow]:
 def _table(row: RowMapping, now: datetime, trouble: Trouble, promise: timedelta | None) -> StatusRow:
     source = f"{row['org']}/{row['source']}"
     as_of = row["fresh_as_of"] or row["added_at"]
-    late = promise if promise is not None and now - as_of > promise else None
+    late = promise if promise is not None and now - as_of > promise and row["gone_since"] is None else None
     state, why, what_to_do = next(_table_states(row, source, now, trouble, late))
     return StatusRow(
         kind="table",
@@ -166,6 +170,7 @@ def _table(row: RowMapping, now: datetime, trouble: Trouble, promise: timedelta 
         rejected_rows=row["rejected_rows"] or 0,
         schema_changes=tuple(str(_change(each)) for each in row["changes"] or ()),
         warning=trouble.warning,
+        column_notes=tuple(f"{name} {note}" for name, note in sorted((row["column_notes"] or {}).items())),
         fresh_within=promise,
         late=late is not None,
         since=_since(state, row, as_of, promise),
@@ -202,6 +207,8 @@ def _table_states(
     if trouble.errors:
         path = f"{source}/{row['table_slug']}"
         yield State.BREAKS_CHECKS, trouble.why, f"Mend it at the source and sync; see datasense checks list {path}."
+    if row["gone_since"] is not None:
+        yield State.GONE, f"The source has not had it since {row['gone_since']:%Y-%m-%d}; it stays as it was.", ""
     if late is not None and not (row["running"] and row["loaded_at"] is None):
         never = row["fresh_as_of"] is None
         said = overdue(row["added_at"] if never else row["fresh_as_of"], late, never_loaded=never)

@@ -257,6 +257,8 @@ table_status = Table(
     _text("labels_hash"),
     _time("columns_changed_at"),
     Column("fingerprint", JSONB(none_as_null=True)),
+    Column("column_notes", JSONB),
+    _time("gone_since"),
 )
 
 recipe_status = Table(

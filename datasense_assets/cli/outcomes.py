@@ -14,13 +14,17 @@ Status = Literal["done", "failed", "asked"]
 
 @dataclass(frozen=True)
 class WrittenTable:
-    """A table that a run wrote: its asset, its name in the warehouse, rows in it now and rows that this run wrote."""
+    """A table that a run wrote: its asset, its name in the warehouse, rows in it now and rows that this run wrote.
+
+    `notes`: sentences about what was read, such as why a column stays text.
+    """
 
     asset: str
     table: str
     rows: int | None
     rows_loaded: int | None
     rows_rejected: int | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def written_tables(materialized: Mapping[tuple[str, ...], Mapping[str, Any]]) ->
             rows=said.get("dagster/row_count"),
             rows_loaded=said.get("rows_loaded"),
             rows_rejected=said.get("rows_rejected"),
+            notes=tuple(line.removeprefix("- ") for line in str(said.get("notes") or "").splitlines()),
         )
         for path, said in sorted(materialized.items())
     )
@@ -70,6 +75,9 @@ def print_outcomes(outcomes: Sequence[Outcome], *, as_json: bool, **extra: Any) 
     for outcome in outcomes:
         for failure in outcome.failures:
             say(f"{outcome.name}: {failure}", style="red")
+        for table in outcome.tables:
+            for note in table.notes:
+                say(f"{table.asset}: {note}")
     if as_json:
         print_json({**extra, "runs": [outcome.document() for outcome in outcomes]})
         return

@@ -72,7 +72,10 @@ def _show(rows: Sequence[StatusRow]) -> None:
                 ago(row.fresh_as_of) if row.fresh_as_of else "",
                 duration_text(row.fresh_within) if row.fresh_within else "",
                 _next(row.next_due_at),
-                " ".join(filter(None, (row.why, row.what_to_do, row.warning))) + _rejected(row) + _changed(row),
+                " ".join(filter(None, (row.why, row.what_to_do, row.warning)))
+                + _rejected(row)
+                + _changed(row)
+                + _noted(row),
             )
             for row in rows
         ],
@@ -98,3 +101,10 @@ def _changed(row: StatusRow) -> str:
         return ""
     said = "; ".join(shown) + (f"; and {more} more" if more else "")
     return f" Changed in the last seven days: {said}."
+
+
+def _noted(row: StatusRow) -> str:
+    shown = row.column_notes[:3]
+    more = len(row.column_notes) - len(shown)
+    said = "".join(f" Column {note.rstrip('.')}." for note in shown)
+    return said + (f" And {more} more columns have notes (--json shows all)." if more else "")

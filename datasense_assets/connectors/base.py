@@ -100,7 +100,10 @@ class ColumnInfo:
 
 @dataclass(frozen=True)
 class TableInfo:
-    """A table that a source has. `path` is () for the top table, else the names of the repeat groups down to it."""
+    """A table that a source has. `path` is () for the top table, else the names of the repeat groups down to it.
+
+    `is_sample`: the source has no description of it; columns, and repeat groups, are those of some of its rows.
+    """
 
     resource: str
     title: str
@@ -108,6 +111,7 @@ class TableInfo:
     path: tuple[str, ...] = ()
     rows: int | None = None
     history_start: date | None = None
+    is_sample: bool = False
 
 
 @dataclass(frozen=True)

@@ -281,7 +281,7 @@ def _infos(form: str, layout: Layout) -> list[TableInfo]:
     for path, names in layout.columns.items():
         keys = names if path else tuple(dict.fromkeys([*names, *OWN_COLUMNS]))
         columns = tuple(_column(key, own=not path) for key in keys)
-        tables.append(TableInfo(form, ": ".join((form, *path)), columns, path))
+        tables.append(TableInfo(form, ": ".join((form, *path)), columns, path, is_sample=True))
     return tables
 
 

@@ -19,6 +19,7 @@ from datasense_assets.catalog.state import (
     SchemaChange,
     impact_of_deleting,
     impact_of_schema_changes,
+    mark_gone,
     read_table_status,
     record_schema_changes,
 )
@@ -134,8 +135,9 @@ def note_removed(catalog: Connection, plan: SyncPlan, table_id: int, table: str)
     What was loaded stays. The event names every recipe that reads the table, through others too.
     """
     status = read_table_status(catalog, table_id)
-    if status is None or status.loaded_at is None or status.removed:
+    if status is None or status.loaded_at is None or status.gone_since is not None:
         return None
+    mark_gone(catalog, table_id, gone=True)
     org = _organization(catalog, plan)
     if org is not None:
         from datasense_assets.recipes.recording import refresh_lineage

@@ -19,6 +19,7 @@ from datasense_assets.catalog.state import (
     advance_cursor,
     check_fence,
     keep_fingerprint,
+    mark_gone,
     read_table_status,
     record_load,
     record_schema_changes,
@@ -192,7 +193,8 @@ def _record(
     if changes:
         changes = with_affected(catalog, sync.plan, table_id, load.table.columns, changes)
     status = read_table_status(catalog, table_id)
-    if status is not None and status.removed:
+    if status is not None and status.gone_since is not None and not load.is_left_over:
+        mark_gone(catalog, table_id, gone=False)
         changes.append(TABLE_RETURNED)
     record_schema_changes(catalog, table_id, run_id=sync.plan.run_id, changes=changes)
     first = status is None or status.loaded_at is None
@@ -209,6 +211,7 @@ def _record(
         changed=changed,
         fresh_as_of=None if prepared.request.again else prepared.loaded_at,
         load_id=prepared.claim.load_id if top else None,
+        column_notes=load.plan.notes_after(status.column_notes if status is not None else {}),
     )
     first_partition, last_partition = _partitions(sync, prepared)
     return TableReport(

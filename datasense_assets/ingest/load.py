@@ -149,6 +149,7 @@ class Sync:
             load.table.title or load.info.title or load.table.slug,
             special_columns(bool(load.path), self.tracks_deletes),
             load.plan.columns,
+            load.plan.conversions,
         )
 
     @property

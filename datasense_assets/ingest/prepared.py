@@ -35,7 +35,10 @@ TablePath = tuple[str, ...]
 
 @dataclass
 class TableLoad:
-    """One table of a prepared load: its catalog row, its pages on disk, its shape, and the rows to leave out."""
+    """One table of a prepared load: its catalog row, its pages on disk, its shape, and the rows to leave out.
+
+    `is_left_over`: a repeat group that the form has no more, of which old submissions still have rows.
+    """
 
     path: TablePath
     info: TableInfo
@@ -44,6 +47,7 @@ class TableLoad:
     scratch: TableScratch
     found: dict[str, str] | None
     plan: ColumnPlan
+    is_left_over: bool = False
     skip: set[str] = field(default_factory=set)
     duplicates: Mapping[str, int] = field(default_factory=dict)
     unique_rows: int = 0

@@ -27,7 +27,7 @@ from datasense_assets.ingest.boundary import Boundary
 from datasense_assets.ingest.dataset import LoadedTable, build_load
 from datasense_assets.ingest.errors import WindowRefused
 from datasense_assets.ingest.keeping import KeptPages, request_key
-from datasense_assets.ingest.planning import declared_types, is_declared, plan_columns
+from datasense_assets.ingest.planning import Warehouse, declared_types, is_declared, plan_columns, refuse_other_header
 from datasense_assets.ingest.prepared import PreparedLoad, TableLoad, TablePath, content_hash, same_shape
 from datasense_assets.ingest.reading import copy_stats, discovered, read_pages, stats_since
 from datasense_assets.ingest.rows import typed_rows
@@ -52,6 +52,7 @@ def prepare_load(sync: Sync, table: SourceTable, folder: Path) -> PreparedLoad |
     infos = {info.path: info for info in sync.connector.describe(table.resource)}
     if () not in infos:
         raise BadData(f"{table.slug} has no description.", advice="Check that the resource still exists.")
+    described = frozenset(infos)
     claim = claims.Claim(sync.target.schema, sync.warehouse_table(table), uuid.uuid4().hex)
     with sync.target.connect() as warehouse:
         server_version = warehouse.info.server_version
@@ -62,9 +63,13 @@ def prepare_load(sync: Sync, table: SourceTable, folder: Path) -> PreparedLoad |
             cursor = read_cursor(connection, table.id)
             status = read_table_status(connection, table.id)
             known = _known_tables(upsert_tables(connection, sync.plan.source.id, discovered(infos)), table)
+        if not sync.connector.has_history and not sync.plan.full and status is not None and status.loaded_at:
+            refuse_other_header(infos[()], known[()])
+        for path, left in known.items():  # rows of old submissions go, and come back, with those
+            infos.setdefault(path, TableInfo(table.resource, left.title or left.slug, (), path))
         usable = _is_intact(sync, warehouse, known, status)
         request = request_of(sync, table, cursor if usable else None)
-        kept = kept_of(sync, table, request, infos)
+        kept = kept_of(sync, table, request, {path: infos[path] for path in described})
         if sync.connector.has_history:
             kept.look(warehouse)
     # else a load died after it wrote: its rows may be newer than what the catalog remembers of them
@@ -81,7 +86,9 @@ def prepare_load(sync: Sync, table: SourceTable, folder: Path) -> PreparedLoad |
         with sync.catalog.begin() as connection:
             known = _known_tables(upsert_tables(connection, sync.plan.source.id, discovered(infos)), table)
     unchanged = boundary.unchanged()
-    tables = _shape(sync, infos, known, scratches, unchanged, complete=complete, folder=folder)
+    tables = _shape(
+        sync, infos, known, scratches, unchanged, described=described, complete=complete, replaced=mirror, folder=folder
+    )
     whole = None if sync.connector.has_history else content_hash(tables)
     needs_load = any(each.expected for each in tables)
     if mirror or not sync.connector.has_history:
@@ -114,7 +121,7 @@ def prepare_load(sync: Sync, table: SourceTable, folder: Path) -> PreparedLoad |
         claim=claim,
         target=sync.target,
         folder=folder.parent,
-        vanished=tuple(known[p] for p in known if p not in infos) if is_declared(infos[()]) else (),
+        vanished=tuple(known[p] for p in known if p not in described) if is_declared(infos[()]) else (),
     )
     prepared.pipeline, prepared.dlt_source = build_load(
         f"{identifier(sync.plan.org.slug)}_{identifier(sync.plan.source.slug)}",
@@ -190,7 +197,9 @@ def _shape(
     scratches: dict[TablePath, TableScratch],
     unchanged: dict[TablePath, set[str]],
     *,
+    described: frozenset[TablePath],
     complete: bool,
+    replaced: bool,
     folder: Path,
 ) -> list[TableLoad]:
     tables = []
@@ -201,17 +210,10 @@ def _shape(
             scratch = scratches.get(path) or TableScratch(folder / "none", {})
             name = sync.warehouse_table(known[path])
             found = existing_types(warehouse, sync.target.schema, name)
-            plan = plan_columns(
-                warehouse,
-                sync.target.schema,
-                name,
-                table=known[path],
-                info=infos[path],
-                votes=scratch.votes,
-                found=found,
-                complete=complete,
-            )
-            load = TableLoad(path, infos[path], known[path], name, scratch, found, plan)
+            where = Warehouse(warehouse, sync.target.schema, name, found, sync.plan.org.timezone, replaced)
+            plan = plan_columns(where, table=known[path], info=infos[path], votes=scratch.votes, complete=complete)
+            left_over = path not in described and is_declared(infos[()])
+            load = TableLoad(path, infos[path], known[path], name, scratch, found, plan, left_over)
             load.skip = unchanged.get(path, set())
             tables.append(load)
     return tables

@@ -7,7 +7,7 @@ here a load's target and staging tables and dlt's own are made exactly once, so 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from psycopg import Connection, sql
 
@@ -44,12 +44,16 @@ _WIDEST_EXACT_INTEGER = 10**15
 
 @dataclass(frozen=True)
 class TableShape:
-    """A table as a load needs it: its own name, the special columns it has, its columns and what to say of them."""
+    """A table as a load needs it: its own name, the special columns it has, its columns and what to say of them.
+
+    `conversions`: SQL by column that turns its values into its new type, where that is no widening.
+    """
 
     name: str
     title: str
     special: tuple[str, ...]
     columns: tuple[SourceColumn, ...]
+    conversions: Mapping[str, sql.Composable] = field(default_factory=dict)
 
 
 def special_columns(is_repeat: bool, tracks_deletes: bool) -> tuple[str, ...]:
@@ -122,7 +126,7 @@ def _ensure_target(connection: Connection, schema: str, shape: TableShape) -> No
         _create(connection, table, wanted)
         found = {}
     else:
-        _alter(connection, schema, shape.name, found, wanted)
+        _alter(connection, schema, shape, found, wanted)
     _comment(connection, schema, shape)
 
 
@@ -139,34 +143,41 @@ def _create(connection: Connection, table: sql.Identifier, wanted: Mapping[str, 
 
 
 def _alter(
-    connection: Connection, schema: str, name_of_table: str, found: Mapping[str, str], wanted: Mapping[str, str]
+    connection: Connection, schema: str, shape: TableShape, found: Mapping[str, str], wanted: Mapping[str, str]
 ) -> None:
-    table = sql.Identifier(schema, name_of_table)
+    table = sql.Identifier(schema, shape.name)
     actions = []
     for name, pg_type in wanted.items():
         column = sql.Identifier(name)
         if name not in found:
             actions.append(sql.SQL("ADD COLUMN {} {}").format(column, sql.SQL(pg_type)))
         elif found[name] != pg_type:
-            using = _conversion(column, found[name], pg_type)
+            using = shape.conversions.get(name) or _widening(column, found[name], pg_type)
             if using is None:
                 _refuse_values(connection, table, column, found[name], pg_type)
                 using = sql.SQL("NULL::{}").format(sql.SQL(pg_type))
             actions.append(sql.SQL("ALTER COLUMN {} TYPE {} USING {}").format(column, sql.SQL(pg_type), using))
     if actions:
         # PostgreSQL alters no type under a view; those of our recipes are made again, or by their recipe's next build
-        with views_set_aside(connection, schema, name_of_table):
+        with views_set_aside(connection, schema, shape.name):
             connection.execute(sql.SQL("ALTER TABLE {} {}").format(table, sql.SQL(", ").join(actions)))
 
 
-def _conversion(column: sql.Identifier, old: str, new: str) -> sql.Composed | None:
-    if new == PG_TYPES[T.TEXT] and old == PG_TYPES[T.DATETIME]:
+def as_text(column: sql.Identifier, pg_type: str) -> sql.Composed:
+    """SQL for the column's values as text, as a source writes them."""
+    if pg_type == PG_TYPES[T.DATETIME]:
         # plain ::text would follow the session's time zone and date style
         iso = sql.Literal('YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
         return sql.SQL("to_char({} AT TIME ZONE 'UTC', {})").format(column, iso)
-    if new == PG_TYPES[T.TEXT] and old == PG_TYPES[T.DATE]:
+    if pg_type == PG_TYPES[T.DATE]:
         return sql.SQL("to_char({}, 'YYYY-MM-DD')").format(column)
-    if new == PG_TYPES[T.TEXT] or (old, new) == (PG_TYPES[T.INTEGER], PG_TYPES[T.NUMBER]):
+    return sql.SQL("{}::text").format(column)
+
+
+def _widening(column: sql.Identifier, old: str, new: str) -> sql.Composed | None:
+    if new == PG_TYPES[T.TEXT]:
+        return as_text(column, old)
+    if (old, new) == (PG_TYPES[T.INTEGER], PG_TYPES[T.NUMBER]):
         return sql.SQL("{}::{}").format(column, sql.SQL(new))
     return None
 

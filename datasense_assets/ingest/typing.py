@@ -106,10 +106,14 @@ def _fits(values: pa.Array, kind: T, pattern: str) -> bool:
 
 @dataclass(frozen=True)
 class Decision:
-    """The type a column takes, and sentences for the user (without the column's name)."""
+    """The type a column takes, and sentences for the user (without the column's name).
+
+    `lasts`: they say why it is text, which holds until the values are others, and not only of this load.
+    """
 
     type: T
     notes: tuple[str, ...] = ()
+    lasts: bool = False
 
 
 @dataclass
@@ -250,6 +254,8 @@ class Vote:
             if self.declared is not None and not self.fits(self.declared):
                 shown = f" (such as {self.example!r})" if self.example else ""
                 notes.append(f"has values that are not of the form's type {self.declared.value}{shown}; it is text")
+            elif self._alive:
+                pass  # it is text by what it held before
             elif self._date_like:
                 notes.append(
                     "holds dates that can be read in more than one way or do not exist; it stays text. "
@@ -266,4 +272,4 @@ class Vote:
                 )
         elif kind is not T.TEXT and self.missing:
             notes.append(f"has {self.missing} values that mean missing (such as n/a or -); they are empty")
-        return Decision(kind, tuple(notes))
+        return Decision(kind, tuple(notes), lasts=kind is T.TEXT and bool(notes))

@@ -13,6 +13,7 @@ import openpyxl
 import pytest
 import yaml
 
+from datasense_assets.running.tags import FULL
 from datasense_assets_tests.assets.conftest import Yard
 from datasense_assets_tests.stand_ins.s3 import KEY, SECRET, serve
 
@@ -105,3 +106,32 @@ def test_a_renamed_sheet_and_an_emptied_file_fail_and_the_tables_stay(yard: Yard
     path.write_bytes(b"")
     assert "empty" in yard.run("clean_water/budget", partition=today()).failures[0]
     assert yard.rows("SELECT count(*) FROM org_clean_water.budget__plan") == [(1,)]
+
+
+def test_a_title_above_the_header_is_no_new_header_and_another_table_comes_by_a_full_sync(
+    yard: Yard, tmp_path: Path
+) -> None:
+    path = tmp_path / "wells.csv"
+    path.write_text("name,depth,\na,1,x\nb,2,y\n")
+    source = {"slug": "wells", "connector": "csv", "config": {"url": str(path)}}
+    tables = [{"slug": "wells", "resource": "wells.csv"}]
+    yard.apply({**source, "tables": tables})
+    assert yard.run("clean_water/wells", partition=today()).success
+    loaded = "SELECT name, depth FROM org_clean_water.wells__wells ORDER BY 1"
+    before = yard.rows(loaded)
+    path.write_text("Wells of 2026,,\nname,depth,\na,1,x\nb,3,y\n")
+    moved = yard.run("clean_water/wells", partition=today())
+    assert "not one of the columns of the last load (name, depth, column 3)" in moved.failures[0]
+    assert "header now holds Wells of 2026, column 2, column 3. The table stays as it was." in moved.failures[0]
+    assert yard.rows(loaded) == before
+    yard.apply({**source, "config": {"url": str(path), "header_row": 2}, "tables": tables})
+    assert yard.run("clean_water/wells", partition=today()).success
+    assert yard.rows(loaded) == [("a", 1), ("b", 3)]
+    yard.apply({**source, "tables": tables})
+    path.write_text("NAME,Ort\na,K\u00f6ln\n")  # one of them, written otherwise
+    assert yard.run("clean_water/wells", partition=today()).success
+    path.write_text("pump,year\np1,2026\n")
+    assert not yard.run("clean_water/wells", partition=today()).success
+    assert yard.run("clean_water/wells", partition=today(), **{FULL: "true"}).success
+    assert yard.rows("SELECT pump, year FROM org_clean_water.wells__wells") == [("p1", 2026)]
+    assert yard.run("clean_water/wells", partition=today()).success

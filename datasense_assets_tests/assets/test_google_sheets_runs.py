@@ -93,6 +93,35 @@ def test_a_spreadsheet_becomes_typed_tables_and_follows_its_changes(
         assert "ya29." not in str(refused.failures + renamed.failures)
 
 
+def test_a_header_that_moved_down_or_up_leaves_the_table_and_says_what_is_there_now(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[list[Any]] = [["Budget", None, None], ["Item", "Cost", None], ["Pump", 1200, "new"], ["Pipe", 99, None]]
+    book = Book("b1", "Field book", [Tab("Lines", lines)], {ACCOUNT.email})
+    with serve([book], [ACCOUNT]) as google:
+        monkeypatch.setenv("GOOGLE_KEY", ACCOUNT.key(google.url))
+
+        def run(header_row: int) -> str:
+            config = {"spreadsheet": "b1", "header_row": header_row, "api_base_url": google.url}
+            source = {"slug": "budget", "connector": "google_sheets", "config": config}
+            source |= {"credentials": {"service_account": {"env": "GOOGLE_KEY"}}}
+            yard.apply({**source, "tables": [{"slug": "lines", "resource": "Lines"}]})
+            book.touch()
+            done = yard.run("clean_water/budget", partition=today())
+            return " ".join(done.failures)
+
+        assert run(2) == ""
+        loaded = yard.rows("SELECT item, cost, column_3 FROM org_clean_water.budget__lines ORDER BY 1")
+        assert loaded == [("Pipe", 99, None), ("Pump", 1200, "new")]
+        lines.insert(0, ["For the board", None, None])
+        assert "its header now holds Budget, column 2, column 3" in run(2)
+        del lines[:2]
+        assert "its header now holds Pump, 1200, new" in run(2)
+        assert yard.rows("SELECT item, cost, column_3 FROM org_clean_water.budget__lines ORDER BY 1") == loaded
+        assert run(1) == ""
+        assert yard.rows("SELECT item, cost, column_3 FROM org_clean_water.budget__lines ORDER BY 1") == loaded
+
+
 def test_all_tabs_are_found_and_loaded_where_the_manifest_names_none(
     yard: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

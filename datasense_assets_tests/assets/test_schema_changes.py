@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from typer.testing import CliRunner
 
+from datasense_assets.catalog.lateness import late_sources
+from datasense_assets.catalog.status import State, organization_status
 from datasense_assets.cli.main import app
-from datasense_assets_tests.assets.conftest import Yard
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.running.tags import FULL
+from datasense_assets_tests.assets.conftest import TOKEN, Yard
 from datasense_assets_tests.assets.test_source_runs import FORM, FORMS, file, forms, today
 from examples.kobo_faults import missing
+from examples.kobo_form import Form
+from examples.kobo_stand_in import serve
 
 WELLS = "clean_water/wells/wells"
 DEEP = {
@@ -105,6 +112,56 @@ def test_a_form_that_changes_is_told_question_by_question(yard: Yard, kobo: Any)
     finally:
         renamed["label"] = label
         survey.insert(0, gone)
+
+
+def test_a_repeat_group_that_a_form_has_no_more_is_told_once_whatever_old_submissions_hold(yard: Yard) -> None:
+    survey = [
+        {"type": "text", "name": "name"},
+        {"type": "begin_repeat", "name": "kids"},
+        {"type": "integer", "name": "age"},
+        {"type": "end_repeat"},
+    ]
+    form = Form("aHomes", "Homes", {"survey": survey})
+    day = timedelta(days=1)
+    form.add({"name": "old", "kids": [{"kids/age": "7"}]}, at=datetime.now(UTC) - 40 * day)
+    with serve([form], token=TOKEN) as server:
+        source = {"slug": "homes", "connector": "kobo", "config": {"base_url": server.url}, "schedule": "daily"}
+        source |= {"credentials": {"token": {"env": "CLEAN_WATER_KOBO_TOKEN"}}, "partitions": {"start": "2025-09-01"}}
+        yard.apply({**source, "tables": [{"slug": "homes", "resource": "aHomes"}]})
+        path = "clean_water/homes"
+        assert yard.run(path, partition=today()).success
+        survey[1]["name"] = "children"
+        form.add({"name": "new", "children": [{"children/age": "5"}]}, at=datetime.now(UTC) - day)
+        for full in ({}, {FULL: "true"}, {}, {FULL: "true"}, {}):
+            assert yard.run(path, partition=today(), **full).success
+        told = [kind for kind, column, *_ in events(yard) if column is None]
+        assert told == ["table_removed"]
+        assert yard.rows("SELECT kids_age FROM org_clean_water.homes__homes__kids") == [(7,)]
+        assert yard.rows("SELECT children_age FROM org_clean_water.homes__homes__children") == [(5,)]
+        with catalog_engine().connect() as connection:
+            later = datetime.now(UTC) + 5 * day
+            states = {row.path: row for row in organization_status(connection, "clean-water", now=later)}
+            assert [late.subject for late in late_sources(connection, later)] == ["homes"]
+            yard.execute(
+                "UPDATE datasense.table_status SET fresh_as_of = now() + interval '5 days' WHERE gone_since IS NULL"
+            )
+            assert list(late_sources(connection, later)) == []
+        assert states["clean-water/homes/homes"].state == State.LATE
+        gone = states["clean-water/homes/homes__kids"]
+        assert (gone.state, gone.late) == (State.GONE, False)
+        assert "The source has not had it since" in gone.why
+        form.delete(1)
+        yard.apply({**source, "deletes": "remove", "tables": [{"slug": "homes", "resource": "aHomes"}]})
+        assert yard.run(path, partition=today()).success
+        assert yard.rows("SELECT count(*) FROM org_clean_water.homes__homes__kids") == [(0,)]
+        yard.execute("DROP TABLE org_clean_water.homes__homes__kids")
+        for _ in range(2):
+            assert yard.run(path, partition=today()).success
+        asked = [request.query.get("query", "") for request in server.requests if request.path.endswith("/data/")]
+        assert "_submission_time" in [each for each in asked if each][-1]  # it is read on, and not all of it again
+        survey[1]["name"] = "kids"
+        assert yard.run(path, partition=today()).success
+        assert [kind for kind, column, *_ in events(yard) if column is None][1:] == ["table_removed", "table_returned"]
 
 
 def test_a_form_that_is_gone_stays_as_it_was_and_its_readers_are_named(yard: Yard, kobo: Any) -> None:

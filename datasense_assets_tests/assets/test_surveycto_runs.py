@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from datasense_assets.running.tags import FULL
 from datasense_assets_tests.assets.conftest import Yard
 from datasense_assets_tests.stand_ins.surveycto import PASSWORD, USER, Dataset, Form, StandIn, serve
 
@@ -75,6 +76,31 @@ def test_live_runs_load_the_form_with_its_repeats_and_then_only_what_is_new(
     loaded = {key[2]: metadata["rows_loaded"] for key, metadata in more.materialized.items()}
     assert loaded == {"households": 1, "households__members": 1}
     assert [r.query["date"] for r in server.requests if r.query["date"] == "0"] == ["0"]
+
+
+def test_what_lately_came_without_a_repeat_says_nothing_of_the_form(
+    yard: Yard, server: StandIn, form: Form, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form.narrow = True
+    apply(yard, server, monkeypatch)
+    assert yard.run(PATH, partition=today()).success
+    members = "SELECT count(*) FROM org_clean_water.survey__households__members"
+    assert yard.rows(members) == [(6,)]
+    yard.execute("DELETE FROM datasense.schema_changes")
+    now = datetime.now(UTC).replace(microsecond=0)
+    for hours in (30, 2):  # the second time, only that one came within the day that a description looks at
+        form.add({"village": "alone", "members": []}, at=now - timedelta(hours=hours))
+        assert yard.run(PATH, partition=today()).success
+    form.submissions[5].answers, form.submissions[5].at = {"village": "V5", "members": []}, now - timedelta(hours=1)
+    done = yard.run(PATH, partition=today())
+    assert done.success
+    assert yard.rows(members) == [(4,)]
+    assert yard.rows("SELECT kind, column_name FROM datasense.schema_changes") == []
+    form.submissions.clear()
+    server.pass_time(400)
+    yard.execute("UPDATE datasense.quota_state SET blocked_until = 'epoch'")
+    assert yard.run(PATH, partition=today(), **{FULL: "true"}).success
+    assert yard.rows("SELECT kind, column_name FROM datasense.schema_changes") == []
 
 
 def test_a_backfill_loads_exactly_its_days_in_the_organisations_time(

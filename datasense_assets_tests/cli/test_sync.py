@@ -60,6 +60,32 @@ def test_what_bypasses_the_queue_waits_for_a_place_in_its_connectors_pool(towns:
     assert towns.rows(f"SELECT count(*) FROM {schema(towns)}.places__towns") == [(3,)]
 
 
+def test_why_a_column_stays_text_is_said_by_the_sync_and_by_the_status_until_it_is_mended(
+    datasense: CommandLine,
+) -> None:
+    bills = datasense.write("bills.csv", 'paid,on\n"1.234,50",31/12/2025\n"2,00",01/02/2026\n')
+
+    def apply(**types: str) -> None:
+        table = {"slug": "bills", "resource": "bills.csv", "types": types}
+        source = {"slug": "places", "connector": "csv", "config": {"url": str(bills)}, "tables": [table]}
+        datasense("apply", datasense.manifest(sources=[{**source, "schedule": "manual"}]))
+
+    apply()
+    result = datasense("sync", datasense.org, "--local")
+    words = " ".join(result.words.split())
+    assert "/places/bills: paid: holds numbers with a decimal comma or with thousands apart" in words
+    assert "/places/bills: on: holds dates that can be read in more than one way" in words
+    assert "Column paid holds numbers with a" in " ".join(datasense("status").out.split())
+    (row,) = datasense("status", "--json").document["rows"]
+    assert [note.partition(" ")[0] for note in row["column_notes"]] == ["on", "paid"]
+    bills.write_text('paid,on\n"1234.50",2025-12-31\n')
+    apply(paid="number", on="text")
+    (run,) = datasense("sync", datasense.org, "--local", "--json").document["runs"]
+    assert run["tables"][0]["notes"] == []
+    assert datasense("status", "--json").document["rows"][0]["column_notes"] == []
+    assert datasense.rows(f'SELECT paid, "on" FROM {schema(datasense)}.places__bills') == [(1234.5, "2025-12-31")]
+
+
 def test_a_local_sync_finds_the_tables_first(datasense: CommandLine) -> None:
     datasense("apply", datasense.manifest(), "--no-discover")
     (run,) = datasense("sync", datasense.org, "--local", "--json").document["runs"]

@@ -47,11 +47,14 @@ class Submission:
 
 @dataclass
 class Form:
-    """`questions` are names, or (repeat, its questions); `private_key` makes the form an encrypted one."""
+    """`questions` are names, or (repeat, its questions); `private_key` makes the form an encrypted one. `narrow`: an
+    answer has the columns that its own submissions need, and not those that all of the form's do.
+    """
 
     id: str
     questions: list[Question]
     private_key: str | None = None
+    narrow: bool = False
     submissions: list[Submission] = field(default_factory=list)
 
     def add(self, answers: dict[str, Any], at: datetime, review: str = "APPROVED") -> Submission:
@@ -60,8 +63,10 @@ class Form:
         return submission
 
     def wide(self, chosen: Sequence[Submission], *, readable: bool) -> list[dict[str, str]]:
-        """The rows as the server writes them: the columns of every row are those of the form's widest."""
-        everyone: list[dict[str, Any] | None] = [s.answers for s in self.submissions]
+        """The rows as the server writes them: the columns of every row are those of the widest."""
+        everyone: list[dict[str, Any] | None] = [
+            s.answers if s in chosen or not self.narrow else None for s in self.submissions
+        ]
         columns = list(_spread(self.questions, everyone, "")) if readable else []
         rows = []
         for number, submission in enumerate(self.submissions):

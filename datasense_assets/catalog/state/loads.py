@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +14,6 @@ from datasense_assets.catalog.state.breaker import close_breaker, open_breaker
 from datasense_assets.catalog.tables import (
     cursors,
     leases,
-    schema_changes,
     source_status,
     source_tables,
     table_status,
@@ -51,7 +50,8 @@ class TableStatus:
     """What is known of a table's data; times are None and `data_version` 0 until its first load.
 
     `load_id`: the load that this is of; the warehouse names another one where a load has written and not recorded it.
-    `removed`: the source has said that it no longer has the table.
+    `gone_since`: since then the source has said that it no longer has the table. `column_notes`: sentences by column
+    name, such as why one is text.
     """
 
     data_version: int
@@ -62,7 +62,8 @@ class TableStatus:
     load_id: str | None = None
     rejected_rows: int | None = None
     fingerprint: Fingerprint | None = None
-    removed: bool = False
+    gone_since: datetime | None = None
+    column_notes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,16 +77,6 @@ class FailureRecord:
     message: str
     advice: str = ""
     permanent: bool = False
-
-
-_LAST_OF_TABLE = (
-    select(schema_changes.c.kind)
-    .where(schema_changes.c.table_id == table_status.c.table_id, schema_changes.c.column_name.is_(None))
-    .order_by(schema_changes.c.id.desc())
-    .limit(1)
-    .correlate(table_status)
-    .scalar_subquery()
-)
 
 
 def read_cursor(connection: Connection, table_id: int) -> CursorRow | None:
@@ -147,10 +138,17 @@ def read_table_status(connection: Connection, table_id: int) -> TableStatus | No
             table_status.c.load_id,
             table_status.c.rejected_rows,
             table_status.c.fingerprint,
-            (func.coalesce(_LAST_OF_TABLE, "") == "table_removed").label("removed"),
+            table_status.c.column_notes,
+            table_status.c.gone_since,
         ).where(table_status.c.table_id == table_id)
     ).one_or_none()
     return None if row is None else TableStatus(**{**row._mapping, "fingerprint": _fingerprint(row.fingerprint)})
+
+
+def mark_gone(connection: Connection, table_id: int, *, gone: bool) -> None:
+    """Remember that the source no longer has the table, or has it again."""
+    when = func.coalesce(table_status.c.gone_since, func.now()) if gone else None
+    connection.execute(update(table_status).where(table_status.c.table_id == table_id).values(gone_since=when))
 
 
 def _fingerprint(row: Mapping[str, str] | None) -> Fingerprint | None:
@@ -191,12 +189,14 @@ def record_load(
     changed: bool,
     fresh_as_of: datetime | None,
     load_id: str | None = None,
+    column_notes: Mapping[str, str] | None = None,
 ) -> int:
     """Record a load of the table and return its data version, which grows by one when `changed`.
 
     `row_count`: rows in the table now; `rows_loaded`: rows written by this load (0 included); `rejected`: rows that
     could not be read; `content_hash`: of the whole content, for sources without history; `fresh_as_of`: the moment the
-    data is complete up to (None keeps the old one, as a backfill must); `load_id`: as in `TableStatus`.
+    data is complete up to (None keeps the old one, as a backfill must); `load_id`: as in `TableStatus`;
+    `column_notes`: as in `TableStatus` (None keeps them).
     """
     values: dict[str, Any] = {
         "run_id": run_id,
@@ -207,6 +207,8 @@ def record_load(
         "loaded_at": func.now(),
         "load_id": load_id,
     }
+    if column_notes is not None:
+        values["column_notes"] = dict(column_notes)
     if fresh_as_of is not None:
         values["fresh_as_of"] = func.greatest(table_status.c.fresh_as_of, fresh_as_of)
     if changed:
