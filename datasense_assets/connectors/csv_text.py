@@ -228,8 +228,8 @@ def _refuse_other_formats(text: str, where: str, *, is_json: bool) -> None:
     start = text.lstrip("\ufeff \t\r\n")
     if not is_json and start.startswith(("{", "[")) and _is_json(start):
         raise BadData(f"{where} is JSON, not CSV: {' '.join(start.split())[:200]}", advice="Give a CSV file.")
-    if start.startswith(("<?xml", "%PDF-")):
-        kind = "XML" if start.startswith("<") else "a PDF"
+    if start.startswith(("<?xml", "%PDF-", "PK\x03\x04")):
+        kind = "XML" if start.startswith("<") else "a PDF" if start.startswith("%") else "a packed file or a workbook"
         raise BadData(f"{where} is {kind}, not CSV.", advice="Give a CSV file.")
 
 

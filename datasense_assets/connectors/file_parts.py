@@ -36,13 +36,16 @@ def suffixes_of(wanted: str) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Part:
-    """One file, member or sheet; `format` is csv, excel, json or parquet."""
+    """One file, member or sheet; `format` is csv, excel, json or parquet. `fault`: why it cannot be read, where it is
+    a table of its own, so that the others can.
+    """
 
     file: FoundFile
     packing: str
     member: str | None
     sheet: str | None
     format: str
+    fault: BadData | None = None
 
     @property
     def where(self) -> str:
@@ -83,6 +86,9 @@ class Parts:
             return resource, tables[resource]
         if len(tables) == 1:
             return next(iter(tables.items()))
+        for name, parts in tables.items():  # a workbook that cannot be opened does not say which sheets it has
+            if parts[0].fault is not None and resource.startswith(f"{name}#"):
+                return name, parts
         listed, what = ", ".join(tables), self._what()
         if resource:
             raise ResourceGone(f"{self._place.where} has no member {resource!r}.", advice=f"Its {what} are: {listed}.")
@@ -126,9 +132,19 @@ class Parts:
         raw = self._place.fetch(file)
         packing = file_archive.packing_of(raw)
         if packing in ("plain", "gzip"):
-            return self._expanded(file, packing, None)
+            return self._expanded_or_faulty(file, packing, None)
         names = file_archive.members(raw, packing, file.where)
-        return [part for name in self._chosen(names, file.where) for part in self._expanded(file, packing, name)]
+        chosen = self._chosen(names, file.where)
+        return [part for name in chosen for part in self._expanded_or_faulty(file, packing, name)]
+
+    def _expanded_or_faulty(self, file: FoundFile, packing: str, member: str | None) -> list[Part]:
+        try:
+            return self._expanded(file, packing, member)
+        except BadData as error:
+            own = self._config.combine is False or (self._config.combine is None and not self._place.is_set)
+            if not own or (member is None and not self._place.is_set):
+                raise
+            return [Part(file, packing, member, None, "csv", error)]
 
     def _chosen(self, names: list[str], where: str) -> list[str]:
         real = [n for n in names if "__MACOSX/" not in n and not PurePosixPath(n).name.startswith(".")]
@@ -175,7 +191,7 @@ class Parts:
             raise BadData(f"{where} is no workbook.", advice="Give an xlsx, xls or ods file, or leave `format` out.")
         if wanted != "auto":
             return wanted
-        return "excel" if is_workbook else _format_of_content(path, member or file.name.removesuffix(".gz"))
+        return "excel" if is_workbook else _format_of_content(path, member or file.name.removesuffix(".gz"), where)
 
     def _plain(self, file: FoundFile, packing: str, member: str | None) -> Path:
         raw = self._place.fetch(file)
@@ -194,12 +210,14 @@ def packed_suffixes(wanted: str) -> frozenset[str]:
     return suffixes_of(wanted) | _PACKED
 
 
-def _format_of_content(path: Path, name: str) -> str:
+def _format_of_content(path: Path, name: str, where: str) -> str:
     with path.open("rb") as file:
         start = file.read(65_536)
     if start.startswith(b"PAR1"):
         return "parquet"
     named = _BY_SUFFIX.get(PurePosixPath(name).suffix.lower())
+    if named == "excel" and start.startswith((b"PK", b"\xd0\xcf")):
+        raise BadData(f"{where} is a damaged workbook.", advice="Open it, save it again.")
     if named == "json":
         return "json"
     first = start.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")[0]

@@ -78,10 +78,11 @@ class FileConnector:
     def discover(self) -> list[TableInfo]:
         """The table of the file or folder, or one for each member and sheet; an empty sheet is left out.
 
-        A sheet whose header is not where it should be is listed without columns, so that loading it says so.
+        One of several that cannot be read, such as a sheet whose header is not where it should be, is listed without
+        columns, so that loading it says so.
 
         Raises:
-            SourceError: the file cannot be reached, or one in it cannot be read.
+            SourceError: the file cannot be reached, or the only table in it cannot be read.
 
         """
         with self._local_files():
@@ -91,7 +92,7 @@ class FileConnector:
                 try:
                     found.append(self._info(resource, parts))
                 except BadData as error:
-                    if parts[0].sheet is None or len(tables) == 1:
+                    if len(tables) == 1:
                         raise
                     if not isinstance(error, EmptySheet) or self._config.sheet:
                         found.append(TableInfo(resource=resource, title=_title(resource, parts), columns=()))
@@ -208,6 +209,8 @@ class FileConnector:
         return name
 
     def _reader(self, part: Part) -> RowReader:
+        if part.fault is not None:
+            raise part.fault
         if part not in self._readers:
             if part.format == "excel":  # a sheet is held in memory: one at a time
                 for other in [each for each in self._readers if each.format == "excel"]:

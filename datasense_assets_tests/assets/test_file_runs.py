@@ -108,6 +108,28 @@ def test_a_renamed_sheet_and_an_emptied_file_fail_and_the_tables_stay(yard: Yard
     assert yard.rows("SELECT count(*) FROM org_clean_water.budget__plan") == [(1,)]
 
 
+@pytest.mark.parametrize("connector", ["csv", "file"])
+def test_a_member_that_is_broken_fails_alone(yard: Yard, tmp_path: Path, connector: str) -> None:
+    path = tmp_path / "census.zip"
+
+    def write(**members: str) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, text in members.items():
+                archive.writestr(f"{name}.csv", text)
+
+    write(towns="code\n1\n", villages="code\n1\n")
+    tables = [{"slug": name, "resource": f"{name}.csv"} for name in ("towns", "villages")]
+    yard.apply({"slug": "census", "connector": connector, "config": {"url": str(path)}, "tables": tables})
+    assert yard.run("clean_water/census", partition=today()).success
+    write(towns="", villages="code\n1\n2\n")
+    done = yard.run("clean_water/census", partition=today())
+    assert not done.success
+    assert "towns.csv in" in done.failures[0]
+    assert [key[2] for key in done.materialized] == ["villages"]
+    assert yard.rows("SELECT count(*) FROM org_clean_water.census__towns") == [(1,)]
+    assert yard.rows("SELECT count(*) FROM org_clean_water.census__villages") == [(2,)]
+
+
 def test_a_title_above_the_header_is_no_new_header_and_another_table_comes_by_a_full_sync(
     yard: Yard, tmp_path: Path
 ) -> None:

@@ -350,6 +350,36 @@ def test_a_file_of_a_folder_that_goes_away_meanwhile_is_a_failure_that_passes(
     assert len(rows(opened("in"))) == 2
 
 
+def test_what_is_broken_in_an_archive_or_a_folder_of_tables_concerns_no_other_table(
+    tmp_path: Path, opened: Any
+) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("good.csv", "a\n1\n")
+        archive.writestr("book.xlsx", b"PK\x03\x04 and no more")
+        archive.writestr("packed.csv", b"PK\x03\x04 and no more")
+    connector = opened("a.zip")
+    assert [(t.resource, len(t.columns)) for t in connector.discover()] == [
+        ("book.xlsx", 0),
+        ("good.csv", 1),
+        ("packed.csv", 0),
+    ]
+    assert values(connector, "good.csv") == [["1"]]
+    for resource in ("book.xlsx", "book.xlsx#Plan"):
+        with pytest.raises(BadData, match=r"book\.xlsx in .* is a damaged workbook"):
+            connector.describe(resource)
+    with pytest.raises(BadData, match=r"packed\.csv in .* is a packed file or a workbook, not CSV"):
+        connector.describe("packed.csv")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "good.csv").write_text("a\n1\n")
+    (tmp_path / "in" / "empty.csv").write_text("")
+    each = opened("in", combine=False)
+    assert values(each, "good.csv") == [["1"]]
+    with pytest.raises(BadData, match=r"empty\.csv is empty"):
+        each.describe("empty.csv")
+    with pytest.raises(BadData, match=r"empty\.csv is empty"):
+        opened("in").describe("in")
+
+
 def test_a_file_is_named_with_the_folder_that_it_lies_in(tmp_path: Path, opened: Any) -> None:
     (tmp_path / "in" / "sub").mkdir(parents=True)
     (tmp_path / "in" / "sub" / "b.csv").write_text("")
