@@ -73,7 +73,9 @@ class FileConnector:
         if len(tables) == 1:
             return f"{where} can be read: {len(tables[0].columns)} columns."
         what = "CSV files" if self._config.format == "csv" else "tables"
-        return f"{where} can be read: {len(tables)} {what} ({', '.join(t.resource for t in tables)})."
+        unread = [table.resource for table in tables if not table.columns]
+        but = f" No table could be made of {', '.join(unread)}; a sync says why." if unread else ""
+        return f"{where} can be read: {len(tables)} {what} ({', '.join(t.resource for t in tables)}).{but}"
 
     def discover(self) -> list[TableInfo]:
         """The table of the file or folder, or one for each member and sheet; an empty sheet is left out.

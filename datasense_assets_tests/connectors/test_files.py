@@ -363,6 +363,7 @@ def test_what_is_broken_in_an_archive_or_a_folder_of_tables_concerns_no_other_ta
         ("good.csv", 1),
         ("packed.csv", 0),
     ]
+    assert connector.check().endswith("No table could be made of book.xlsx, packed.csv; a sync says why.")
     assert values(connector, "good.csv") == [["1"]]
     for resource in ("book.xlsx", "book.xlsx#Plan"):
         with pytest.raises(BadData, match=r"book\.xlsx in .* is a damaged workbook"):
