@@ -124,6 +124,41 @@ FROM org_benchmark.forms__visits""",
 SELECT count(*) FROM org_benchmark.forms__visits
 WHERE btrim(day, {SPACES}) <> '' AND btrim(day, {SPACES}) !~ '{A_DAY}'""",
 }
+DEDUPLICATED: dict[str, Any] = {
+    "steps": [{"op": "deduplicate", "keys": ["district", "age"], "order_by": ["-_ds_loaded_at"]}],
+    "types": "_ds_row_id text, _ds_loaded_at timestamptz, district text, age bigint, weight float8, height float8,"
+    " day text, choices text",
+    # which of several rows of one moment stays, must not hang on the plan
+    "sql": """
+SELECT DISTINCT ON (district, age) * FROM org_benchmark.forms__visits
+ORDER BY district, age, _ds_loaded_at DESC, _ds_row_id, weight, height, day, choices""",
+}
+EXPANDED: dict[str, Any] = {
+    "steps": [
+        {"op": "select", "columns": ["_ds_row_id", "choices"]},
+        {"op": "expand_list", "column": "choices", "delimiter": " "},
+    ],
+    "types": "_ds_row_id text, choices text",
+    "sql": r"""
+SELECT _ds_row_id, piece FROM org_benchmark.forms__visits
+CROSS JOIN LATERAL regexp_split_to_table(choices, '[ \t\n\r\f\v]+') AS piece WHERE piece <> ''""",
+}
+PIVOTED: dict[str, Any] = {
+    "steps": [
+        {
+            "op": "pivot",
+            "group_by": ["district"],
+            "names_from": "choices",
+            "names": ["shelter", "water food"],
+            "values_from": "weight",
+            "fn": "avg",
+        }
+    ],
+    "types": 'district text, shelter float8, "water food" float8',
+    "sql": """
+SELECT district, avg(weight) FILTER (WHERE choices = 'shelter'), avg(weight) FILTER (WHERE choices = 'water food')
+FROM org_benchmark.forms__visits GROUP BY district""",
+}
 
 # by name: the recipe, and how many times the blocks it gets, being short
 KINDS: dict[str, tuple[dict[str, Any], int]] = {
@@ -132,6 +167,9 @@ KINDS: dict[str, tuple[dict[str, Any], int]] = {
     "casting": (CASTING, 1),
     "windowed": (WINDOWED, 1),
     "reshaped": (RESHAPED, 1),
+    "deduplicated": (DEDUPLICATED, 1),
+    "expanded": (EXPANDED, 1),
+    "pivoted": (PIVOTED, 3),
 }
 BOUND = 1.05
 
@@ -223,7 +261,7 @@ class Bench:
                 turn(built)
         ratios = [sum(made[i : i + 2]) / sum(hand[i : i + 2]) for i in range(0, len(made), 2)]
         low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
-        told = f"{name:<9} recipe {statistics.median(made):5.2f} s, by hand {statistics.median(hand):5.2f} s"
+        told = f"{name:<12} recipe {statistics.median(made):5.2f} s, by hand {statistics.median(hand):5.2f} s"
         ratio = f"ratio {middle:5.3f} (quarters {low:5.3f} to {high:5.3f}, of the sums {sum(made) / sum(hand):5.3f})"
         verdict = "within" if middle <= BOUND else "BEYOND"
         print(f"{told}, {ratio}: {verdict} {BOUND}; {blocks} blocks, rows that differ: {differing[0]}", flush=True)
@@ -250,7 +288,9 @@ class Bench:
         reader.join()
         usual = statistics.median(waited) * 1000
         longest = max(waited) * 1000
-        print(f"readers    a build of {took:.1f} s: {len(waited)} reads, {usual:.1f} ms each, longest {longest:.0f} ms")
+        print(
+            f"readers      a build of {took:.1f} s: {len(waited)} reads, {usual:.1f} ms each, longest {longest:.0f} ms"
+        )
 
 
 def main(rows: int, blocks: int, kinds: Sequence[str]) -> None:

@@ -269,3 +269,11 @@ def test_a_window_sees_the_rows_that_lists_became(kitchen: Kitchen) -> None:
     rows = [("a", "x", 2, 3), ("a", "y", 2, 3), ("b", "z", 2, 3)]
     order = {"op": "select", "columns": ["g", "tags", "before", "after"]}
     assert kitchen.cook(before, expand, after, order).sorted == rows
+
+
+def test_a_group_is_numbered_no_further_than_the_row_that_stays(kitchen: Kitchen) -> None:
+    kitchen.table("t", COLUMNS, ROWS)
+    cooked = kitchen.cook({"op": "deduplicate", "keys": ["g"], "order_by": ["-n", V]})
+    plan = "\n".join(line for (line,) in kitchen.connection.execute(f"EXPLAIN {cooked.compiled.sql}").fetchall())
+    assert "Run Condition: (row_number() OVER" in plan
+    assert cooked.sorted == [("a", 2, 30), (None, 5, -40)]

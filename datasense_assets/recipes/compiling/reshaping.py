@@ -34,8 +34,8 @@ def deduplicate(step: Deduplicate, frame: Frame, context: Context) -> Frame:
     if step.keep == "last":
         keys = [_reversed(key) for key in keys]
     number = free_names(frame, 1)[0]
-    numbered = frame.with_columns({number: ibis.row_number().over(ibis.window(group_by=groups, order_by=keys))})
-    firsts = numbered.table.filter(numbered.table[number] == 0)
+    numbered = frame.with_columns({number: ibis.row_number().over(ibis.window(group_by=groups, order_by=keys)) + 1})
+    firsts = numbered.table.filter(numbered.table[number] == 1)
     return replace(numbered, table=firsts).without([number])
 
 

@@ -23,6 +23,7 @@ def select_statement(table: ir.Table, columns: Mapping[tuple[str, str], tuple[st
     """
     query = SQLGlotCompiler.to_sqlglot(_COMPILER, table)
     _bracket_conditions(query)
+    _count_from_one(query)
     for select in query.find_all(sge.Select):
         source = select.args.get("from_") or select.args.get("from")
         if source is None or not isinstance(source.this, sge.Table) or not source.this.db:
@@ -32,6 +33,22 @@ def select_statement(table: ir.Table, columns: Mapping[tuple[str, str], tuple[st
             names = columns[(stored.db, stored.name)]
             select.set("expressions", [sg.column(name, table=stored.alias_or_name, quoted=True) for name in names])
     return str(query.sql(dialect="postgres", pretty=True))
+
+
+def _count_from_one(query: sge.Expr) -> None:
+    """Leaves ranks as PostgreSQL counts them, where ibis takes one off and the step puts it back.
+
+    Of a bare row_number() that has to be 1, PostgreSQL stops numbering each group after its first row.
+    """
+    for more in list(query.find_all(sge.Add)):
+        less = more.this.unnest()
+        ones = isinstance(less, sge.Sub) and _is_one(more.expression) and _is_one(less.expression)
+        if ones and isinstance(less.this, sge.Window):
+            more.replace(less.this)
+
+
+def _is_one(node: sge.Expr) -> bool:
+    return isinstance(node, sge.Literal) and node.this == "1"
 
 
 def _bracket_conditions(query: sge.Expr) -> None:
