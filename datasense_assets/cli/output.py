@@ -49,13 +49,19 @@ def show_failure(failure: Explained, *, as_json: bool) -> None:
     """Print a failure for people, and with `--json` as the document too."""
     say(f"Error: {failure.message}", style="bold red")
     for problem in failure.problems:
-        fix = f" {problem['fix']}" if problem.get("fix") else ""
+        fix = f" {problem['fix']}" if problem.get("fix") and not _says(problem["message"], problem["fix"]) else ""
         line = f" (line {problem['line']})" if problem.get("line") else ""
         say(f"  {problem['path'] or 'file'}{line}: {problem['message']}{fix}")
     if failure.advice:
         say(failure.advice)
     if as_json:
         print_json(failure.document())
+
+
+def _says(message: str, fix: str) -> bool:
+    """Whether the message has the fix in it already, whatever its quotes and brackets."""
+    marks = str.maketrans("", "", "'\"[]")
+    return fix.translate(marks).lower() in message.translate(marks).lower()
 
 
 def print_json(document: Any) -> None:

@@ -12,6 +12,7 @@ import psycopg
 from datasense_assets.recipes.compiling.compile import Compiled
 from datasense_assets.recipes.compiling.keeping import LOADED_AT, ROW_ID
 from datasense_assets.recipes.compiling.stored import DELETED_AT
+from datasense_assets.recipes.language.checks import MaxLossyCastsCheck
 from datasense_assets.recipes.preview import reason
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
@@ -93,21 +94,19 @@ class Maker:
                 self._row_by_row(made)
             else:
                 self._whole(made)
-        except psycopg.errors.QueryCanceled:
-            raise LimitExceeded(
-                f"Counting unreadable values of {self.recipe.name} took longer than"
-                f" {self.limits.statement_timeout:g} s.",
-                advice="Let it read less (filter earlier), or raise the limit.",
-            ) from None
         except (psycopg.DataError, psycopg.ProgrammingError) as error:
             raise _failed(self.recipe, error, reason(error, self.inputs)) from None
         return made
 
     def look_over(self) -> None:
-        """Have the table that stands inspected, as it will not be made."""
+        """Have the table that stands inspected, as it will not be made.
+
+        Its inputs are those that it was made of, so what casts lose of them is what they lost in it.
+        """
         if self.inspect is not None:
             ref = TableRef(self.schema, self.recipe.ident, self.compiled.schema, self.personal)
-            self.inspect(self.connection, ref, lost=None, limits=self.limits)
+            asked = any(isinstance(check, MaxLossyCastsCheck) for check in self.recipe.checks)
+            self.inspect(self.connection, ref, lost=self._count_lost() if asked else None, limits=self.limits)
 
     def _whole(self, made: Made) -> None:
         output = self.recipe.output
@@ -183,11 +182,18 @@ class Maker:
         lost: Counter[str] = Counter()
         if not self.compiled.lossy_casts:
             return {}
-        with self.connection.transaction():
-            apply_limits(self.connection, self.limits)
-            for column, query in self.compiled.lossy_casts:
-                row = self.connection.execute(query).fetchone()
-                lost[column] += 0 if row is None else int(row[0])
+        try:
+            with self.connection.transaction():
+                apply_limits(self.connection, self.limits)
+                for column, query in self.compiled.lossy_casts:
+                    row = self.connection.execute(query).fetchone()
+                    lost[column] += 0 if row is None else int(row[0])
+        except psycopg.errors.QueryCanceled:
+            raise LimitExceeded(
+                f"Counting unreadable values of {self.recipe.name} took longer than"
+                f" {self.limits.statement_timeout:g} s.",
+                advice="Let it read less (filter earlier), or raise the limit.",
+            ) from None
         return dict(lost)
 
 

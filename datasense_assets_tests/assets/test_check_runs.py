@@ -372,6 +372,19 @@ def test_values_lost_to_casts_are_counted_against_their_limit(wells: Wells) -> N
     assert [event.passed for event in wells.checks(done.run_id).values()] == [False, True]
 
 
+def test_values_lost_to_casts_stay_told_while_nothing_is_built(wells: Wells) -> None:
+    casts = [{"op": "cast", "columns": [{"column": "well", "to": "integer"}]}]
+    warned = {"check": "max_lossy_casts", "max": 2, "severity": "warn"}
+    wells.apply(recipes=({**DEEP, "steps": casts, "checks": [{"check": "row_count", "min": 1}]},))
+    assert wells.load().success
+    assert build(wells).success
+    wells.apply(recipes=({**DEEP, "steps": casts, "checks": [warned]},))
+    added = build(wells)
+    assert [event.passed for event in wells.checks(added.run_id).values()] == [False]
+    looked = wells.run(checks=("clean_water/recipes/deep_wells:max_lossy_casts",))
+    assert [event.passed for event in wells.checks(looked.run_id).values()] == [False]
+
+
 def test_a_check_that_is_added_is_run_on_a_table_that_needs_no_new_build(wells: Wells) -> None:
     wells.apply()
     assert wells.load().success

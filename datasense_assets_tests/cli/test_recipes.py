@@ -46,6 +46,22 @@ def test_recipes_are_built_here_where_no_daemon_is_alive(loaded: CommandLine) ->
     assert loaded.rows(f"SELECT towns FROM {schema}.counted") == [(3,)]
 
 
+def test_a_build_that_fails_in_part_shows_what_is_done_as_done(datasense: CommandLine) -> None:
+    one = {"op": "filter", "where": {"column": "code", "operator": "=", "value": 1}}
+    cast = {"op": "cast", "columns": [{"column": "town", "to": "integer"}]}
+    checks = [{"check": "max_lossy_casts", "max": 0}, {"check": "unique", "columns": ["code"]}]
+    lossy = {**RECIPES[0], "name": "lossy", "steps": [one, cast], "checks": checks}
+    datasense("apply", datasense.manifest(recipes=[RECIPES[0], lossy]))
+    datasense("sync", datasense.org, "--local")
+    done = datasense("build", datasense.org, "--local", code=2)
+    assert "1 value could not be read by casts (town: 1); 0 are allowed." in done.words
+    shown = [line.split()[:2] for line in done.out.splitlines() if "/recipes" in line]
+    assert shown == [
+        [f"{datasense.org.replace('-', '_')}/recipes/named", "done"],
+        [f"{datasense.org}/recipes", "failed"],
+    ]
+
+
 def test_a_build_with_its_inputs_loads_them_first_and_builds_what_lies_between(datasense: CommandLine) -> None:
     datasense("apply", datasense.manifest(recipes=RECIPES))
     result = datasense("build", f"{datasense.org}/counted", "--with-inputs", "--local", "--json")
@@ -164,6 +180,37 @@ def test_a_formula_that_cannot_be_read_is_refused_without_tables_alone_and_in_a_
         (told,) = datasense("check", path, "--json", code=1).document["error"]["problems"]
         assert told["path"] == f"{at}steps[0].formula"
         assert "The formula ends too early: a value is missing after /." in told["message"]
+
+
+def test_a_name_that_may_be_meant_is_told_once(loaded: CommandLine) -> None:
+    steps = [
+        {"op": "formula", "column": "half", "formula": "peopl / 2"},
+        {"op": "sort", "by": ["twon"]},
+        {"op": "drop", "columns": ["town", "people"]},
+        {"op": "formula", "column": "more", "formula": "people + 1"},
+    ]
+    path = loaded.write("typing.json", {**RECIPES[0], "steps": steps})
+    words = loaded("check", path, "--org", loaded.org, code=1).words.lower()
+    assert words.count("did you mean people?") == 1
+    assert words.count("did you mean 'town'?") + words.count("did you mean town?") == 1
+    assert "there is no column people: step 3 (drop) removed it." in words
+
+
+def test_an_incremental_recipe_of_chosen_columns_is_good_before_its_source_is_loaded(datasense: CommandLine) -> None:
+    kept = {
+        "version": 1,
+        "name": "kept",
+        "inputs": {"towns": "source:places.towns"},
+        "steps": [{"op": "select", "columns": ["_ds_row_id", "_ds_loaded_at", "town"]}],
+        "output": {"materialize": "incremental", "key": ["_ds_row_id"]},
+    }
+    datasense("check", datasense.write("kept.json", kept))
+    datasense("apply", datasense.manifest(recipes=[kept]))
+    datasense("sync", datasense.org, "--local")
+    datasense("build", datasense.org, "--local")
+    moment = {**kept, "steps": [{"op": "select", "columns": ["_ds_row_id", "town"]}]}
+    problem = datasense("check", datasense.write("moment.json", moment), "--org", datasense.org, code=1)
+    assert "needs the source's '_ds_loaded_at'" in problem.words
 
 
 def test_columns_are_checked_against_an_organisation(loaded: CommandLine) -> None:

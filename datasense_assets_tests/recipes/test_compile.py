@@ -230,6 +230,8 @@ PIECES = st.sampled_from(
 @example("(?=)*", "")
 @example("a(?!b(c))+[(?=)]", "a")
 @example(r"(?=(a))(a)\2", "a")
+@example(r"[\1]", "")
+@example(r"[\0\07\101]", "")
 @given(st.lists(PIECES, max_size=8).map("".join), st.text("ab09 é", max_size=6))
 def test_a_pattern_that_is_accepted_runs_on_postgres(
     recipe_connection: psycopg.Connection, pattern: str, text: str

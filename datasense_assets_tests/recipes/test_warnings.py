@@ -145,7 +145,10 @@ def test_inputs_that_nothing_uses_and_limits_without_order() -> None:
     ("step", "words"),
     [
         ({"op": "sort", "by": ["s"]}, "step 1 (drop) removed it"),
-        ({"op": "formula", "column": "y", "formula": "n + 1"}, "Step 2 (rename) calls it 'm' now"),
+        (
+            {"op": "formula", "column": "y", "formula": "n + 1"},
+            "There is no column n: step 2 (rename) calls it 'm' now",
+        ),
         ({"op": "filter", "where": {"column": "n", "operator": "=", "value": 1}}, "step 2 (rename) calls it 'm' now"),
     ],
 )

@@ -182,7 +182,9 @@ class _Run:
         lost = {c: n for c, n in self.subject.lost.items() if check.column in (None, c)}
         total = sum(lost.values())
         where = ", ".join(f"{column}: {number}" for column, number in lost.items() if number)
-        said = f"{total} values could not be read by casts{f' ({where})' if where else ''}; {check.max} are allowed."
+        values = "1 value" if total == 1 else f"{total} values"
+        allowed = "1 is" if check.max == 1 else f"{check.max} are"
+        said = f"{values} could not be read by casts{f' ({where})' if where else ''}; {allowed} allowed."
         self.found[index] = (total <= check.max, said, total)
 
     def _samples(self) -> dict[int, tuple[str, ...]]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from datasense_assets.catalog.models import InputReference, Organization, RecipeRow, identifier
-from datasense_assets.catalog.state.checks import CheckOwner, oldest_input, record_checks
+from datasense_assets.catalog.state.checks import CheckOwner, StoredChecks, oldest_input, read_checks, record_checks
 from datasense_assets.recipes.checking.evaluate import run_checks
 from datasense_assets.recipes.checking.history import LoadCount
 from datasense_assets.recipes.checking.naming import columns_of, kind_of_check
-from datasense_assets.recipes.checking.results import CheckOutcome, Subject
+from datasense_assets.recipes.checking.results import CheckOutcome, CheckResult, Subject
 from datasense_assets.recipes.checking.shared import (
     as_records,
     check_limits,
@@ -132,6 +133,7 @@ def check_recipe_table(
     owner = CheckOwner(recipe_id=row.id)
     with catalog.connect() as connection:
         facts = RecipeFacts.read(connection, org, row)
+        last = read_checks(connection, owner)
     with target.connect() as warehouse:
         own = org.model_copy(update={"recipes": (row,)})
         ref = resolve_reference(InputReference(recipe=identifier(row.name)), own, warehouse, schema=target.schema)
@@ -140,10 +142,23 @@ def check_recipe_table(
         else:
             # Which of its columns are personal was last recorded with its lineage, and may be older than the recipe.
             subject = facts.subject(warehouse, target.schema, ref, key=None)
-            outcome = run_checks(warehouse, row.checks, subject, limits=check_limits(org))
+            outcome = _as_last_counted(run_checks(warehouse, row.checks, subject, limits=check_limits(org)), last)
     with catalog.begin() as connection:
         record_checks(connection, owner, as_records(outcome), run_id=run_id, data_version=None)
     return outcome
+
+
+def _as_last_counted(outcome: CheckOutcome, last: StoredChecks) -> CheckOutcome:
+    """A build alone counts what casts lose: of what it found, looking at the table takes nothing back."""
+    counted = {record.name: record for record in last.records if record.kind == "max_lossy_casts"}
+
+    def settled(result: CheckResult) -> CheckResult:
+        found = counted.get(result.name)
+        if found is None or found.declared != result.declared:
+            return result
+        return replace(result, passed=found.passed, message=found.message, broken=found.broken)
+
+    return replace(outcome, results=tuple(map(settled, outcome.results)))
 
 
 def record_recipe_checks(

@@ -143,9 +143,9 @@ def _formula_value(step: Formula, frame: Frame, context: Context) -> ir.Value | 
         for error in errors.errors:
             if error.code == "unknown_column":
                 written = step.formula[error.position : error.position + error.length]
-                known_as = next((name for name in context.gone if written in (name, bracketed(name))), "")
-                became = f" {context.gone[known_as].capitalize()}." if known_as else ""
-                context.error("unknown_column", "formula", error.message + became, error.suggestion)
+                known_as = next((name for name in context.gone if written in (name, bracketed(name))), None)
+                became = f"There is no column {written}: {context.gone[known_as]}." if known_as else error.message
+                context.error("unknown_column", "formula", became, error.suggestion)
             else:
                 code: Any = "type_mismatch" if error.code == "type_mismatch" else "bad_formula"
                 message = f"at character {error.position + 1} of the formula: {error.message}"

@@ -197,6 +197,8 @@ def _escape(letter: str, in_set: bool, pattern: str) -> str:
     if in_set:
         if letter in "DWS":
             raise BadPattern(f"PostgreSQL does not take \\{letter} inside [...], as in {pattern!r}")
+        if letter in "123456789":
+            raise BadPattern(f"PostgreSQL does not take \\{letter} inside [...], as in {pattern!r}")
         return _ESCAPES_IN_SET.get(letter, "\\" + letter)
     if letter == "0":
         raise BadPattern(f"{pattern!r} looks for a NUL character, which PostgreSQL cannot store")
