@@ -69,10 +69,13 @@ def live_tags(entry: SourceEntry, last_success: datetime | None, now: datetime) 
     """Partition tags of a live run: from the partition of the last success to the running one, 31 at most.
 
     Dagster writes an event for each partition of a range when the run is made, one insert each; what a run fills beyond
-    its range is marked by the run itself. A source without history fills the running partition alone.
+    its range is marked by the run itself. A source without history fills the running partition alone, one whose first
+    partition lies ahead none.
     """
     partitions = source_partitions(entry.org, entry.source)
     keys = partitions.get_partition_keys(current_time=now)[-_MOST_PARTITIONS:]
+    if not keys:
+        return {}
     last = keys[-1]
     first = last
     if has_history(entry.source.connector) and last_success is not None:
@@ -166,13 +169,13 @@ class _Tick:
 
     def replan(self) -> None:
         """Count the next slot of sources whose schedule, time zone or pause was changed."""
-        from datasense_assets.catalog.state import FailureRecord, refuse_schedule, set_next_due, sources_to_replan
+        from datasense_assets.catalog.state import FailureRecord, fail_without_run, set_next_due, sources_to_replan
 
         for row in sources_to_replan(self.connection, shard=self.shard):
             wrong = schedule_problem(row.schedule)
             if wrong is not None:
                 said = FailureRecord("bad_config", f"Its schedule means nothing: {wrong}.", _FIVE_FIELDS)
-                refuse_schedule(self.connection, row.source_id, said)
+                fail_without_run(self.connection, row.source_id, said, next_due_at=None)
                 continue
             following = next_due(row.schedule, row.timezone, row.source_id, self.now, self.jitter_limit)
             never_run = row.last_success_at is None and row.last_slot is None
@@ -182,13 +185,7 @@ class _Tick:
 
     def due(self) -> Iterator[dg.RunRequest]:
         """A run for each source that is due and has room; a slot whose run is seen gives way to the next one."""
-        from datasense_assets.catalog.state import (
-            WAITED_TOO_LONG,
-            count_due,
-            count_due_of,
-            leave_slot,
-            mark_slot_asked,
-        )
+        from datasense_assets.catalog.state import count_due, count_due_of, leave_slot, mark_slot_asked
 
         self.counts = count_due(self.connection, self.now, self.shard)
         if not self.counts.get("waits"):
@@ -208,13 +205,11 @@ class _Tick:
                 leave_slot(self.connection, row.source_id, slot, following)
                 self.settled += 1
                 continue
-            partition_tags = {} if is_placeholder(entry) else live_tags(entry, row.last_success_at, self.now)
-            asked = {t.LANE: t.Lane.SCHEDULED.value, t.LIVE: "true"}
-            if row.failures_in_a_row:
-                asked[t.FAILING] = "true"
-            if self.now - slot > WAITED_TOO_LONG:
-                asked[t.PRIORITY] = str(t.priority(t.Lane.SCHEDULED, "premium"))
-            request = run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags=partition_tags)
+            try:
+                request = self._request(row, entry, key)
+            except Exception as error:  # noqa: BLE001 - whatever a row holds that nobody foresaw stops no other's
+                self._fail(row, error)
+                continue
             if not room.has_place(request.tags):
                 continue
             if (row.slot_asked and row.asked_lately) or not mark_slot_asked(self.connection, row.source_id, slot):
@@ -222,6 +217,26 @@ class _Tick:
                 continue
             room.take(request.tags)
             yield request
+
+    def _request(self, row: DueSource, entry: SourceEntry, key: str) -> dg.RunRequest:
+        from datasense_assets.catalog.state import WAITED_TOO_LONG
+
+        partition_tags = {} if is_placeholder(entry) else live_tags(entry, row.last_success_at, self.now)
+        asked = {t.LANE: t.Lane.SCHEDULED.value, t.LIVE: "true"}
+        if row.failures_in_a_row:
+            asked[t.FAILING] = "true"
+        if self.now - row.next_due_at > WAITED_TOO_LONG:
+            asked[t.PRIORITY] = str(t.priority(t.Lane.SCHEDULED, "premium"))
+        return run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags=partition_tags)
+
+    def _fail(self, row: DueSource, error: Exception) -> None:
+        from datasense_assets.catalog.state import FailureRecord, fail_without_run
+
+        self.settled += 1
+        said = f"No run could be asked for: an unexpected error ({type(error).__name__})."
+        failure = FailureRecord("defect", said, "Report it as a defect, with the source's row of the catalog.")
+        following = next_due(row.schedule, row.timezone, row.source_id, self.now, self.jitter_limit)
+        fail_without_run(self.connection, row.source_id, failure, next_due_at=following)
 
     def _rows(self, room: Room) -> Sequence[DueSource]:
         """More than there is room for, since some of them are settled or wait for a place of their own."""

@@ -85,15 +85,14 @@ class _Tick:
         room = MOST_IN_QUEUE - len(waiting)
         for row in rows:
             entry = self.index.sources.get(row.source_id)
-            asked = None if entry is None else _asked(entry, row)
+            asked = None if entry is None else _asked(entry, row, self.now)
             # still busy with the night before, or nothing to do: the next night will do
             if entry is None or asked is None or entry.ident in busy or self._is_served(row):
                 self._settle(row)
             elif room > 0 and mark_reread_asked(self.connection, row.source_id, row.due_at):
                 room -= 1
-                last = source_partitions(entry.org, entry.source).get_partition_keys(current_time=self.now)[-1]
                 key = reread_key(row.source_id, row.due_at)
-                yield run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags={t.PARTITION: last})
+                yield run_request(entry, entry.keys, run_key=key, asked=asked, partition_tags={})
 
     def _is_served(self, row: DueReread) -> bool:
         if not row.slot_asked:
@@ -107,12 +106,15 @@ class _Tick:
         set_reread_due(self.connection, row.source_id, next_night(row.source_id, row.timezone, self.now))
 
 
-def _asked(entry: SourceEntry, row: DueReread) -> dict[str, str] | None:
-    """The tags that say what to read again; None for a source that wants nothing, or whose tables are not known."""
+def _asked(entry: SourceEntry, row: DueReread, now: datetime) -> dict[str, str] | None:
+    """The tags that say what to read again, and the partition that is running; None for a source that wants nothing,
+    or whose tables or partitions are not there yet.
+    """
     wanted = rereading(entry.source.connector, entry.source.config, entry.source.full_reload)
-    lane = {t.LANE: t.Lane.BACKFILL.value}
-    if is_placeholder(entry):
+    keys = source_partitions(entry.org, entry.source).get_partition_keys(current_time=now)
+    if is_placeholder(entry) or not keys:
         return None
+    lane = {t.LANE: t.Lane.BACKFILL.value, t.PARTITION: keys[-1]}
     if wanted.weekly and is_weekly_night(row.source_id, row.timezone, row.due_at):
         return {**lane, t.FULL: "true", t.REREAD: t.REREAD_ALL}
     if wanted.days:

@@ -207,6 +207,15 @@ def test_a_csv_refuses_the_past_and_mirrors_the_file_as_it_is(yard: Yard, tmp_pa
     assert yard.rows("SELECT name, depth FROM org_clean_water.wells__wells") == [("b", 2)]
 
 
+def test_a_source_whose_partitions_lie_ahead_is_loaded_all_the_same(yard: Yard, tmp_path: Path) -> None:
+    path = tmp_path / "wells.csv"
+    path.write_text("name,depth\na,1\n")
+    yard.apply(file(path, tables=[{"slug": "wells", "resource": "wells.csv"}], partitions={"start": "2100-01-01"}))
+    done = yard.run("clean_water/wells")
+    assert done.success, done.failures
+    assert yard.rows("SELECT name FROM org_clean_water.wells__wells") == [("a",)]
+
+
 def test_tables_left_out_of_the_manifest_are_found_by_a_run(yard: Yard, tmp_path: Path) -> None:
     path = tmp_path / "wells.csv"
     path.write_text("name,depth\na,1\n")

@@ -12,6 +12,7 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
+from datasense_assets.automation import due
 from datasense_assets.automation.due import build_due_sensor
 from datasense_assets.automation.room import MAX_REQUESTS, MOST_FAILING, MOST_OF_HOST, MOST_OF_ORG, Room
 from datasense_assets.catalog.snapshot import read_snapshot
@@ -237,6 +238,35 @@ def test_what_is_queued_or_runs_is_not_asked_for_but_beside_a_backfill_it_is(cat
     with catalog.connect() as connection:
         waits = [row.slug for row in due_sources(connection, datetime.now(UTC), 10)]
     assert waits == ["s-2"], "the slots of the others are served by what goes on"
+
+
+def test_a_source_whose_partitions_lie_ahead_stops_nobody_else_and_is_loaded(catalog: Any) -> None:
+    ahead, _ = add(catalog, "clean-water", 2)
+    with catalog.begin() as connection:
+        start = "UPDATE datasense.sources SET partition_start = '2100-01-01' WHERE id = :id"
+        connection.execute(text(start), {"id": ahead})
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert sorted(tick(catalog, instance)[0]) == ["clean_water.s_0", "clean_water.s_1"]
+
+
+def test_a_row_that_no_run_can_be_made_of_stops_nobody_else_and_is_told(
+    catalog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, _ = add(catalog, "clean-water", 2)
+    whole = due.live_tags
+
+    def fails_for_one(entry: Any, *how: Any) -> dict[str, str]:
+        if entry.source.id == bad:
+            raise ZeroDivisionError("of a row that nobody has thought of")
+        return whole(entry, *how)
+
+    monkeypatch.setattr(due, "live_tags", fails_for_one)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert tick(catalog, instance)[0] == ["clean_water.s_1"]
+    with catalog.connect() as connection:
+        (told,) = failing_rows(organization_status(connection))
+    assert (told.path, told.next_due_at is not None) == ("clean-water/s-0/visits", True)
+    assert "No run could be asked for" in told.why
 
 
 @pytest.mark.parametrize("cron", ["at noon", "0 0 31 2 *", "61 * * * *"])

@@ -240,13 +240,15 @@ def leave_slot(connection: Connection, source_id: int, slot: datetime, next_due_
     )
 
 
-def refuse_schedule(connection: Connection, source_id: int, failure: FailureRecord) -> None:
-    """Have a source whose schedule means nothing fail until it is loaded again; it is never due."""
+def fail_without_run(
+    connection: Connection, source_id: int, failure: FailureRecord, *, next_due_at: datetime | None
+) -> None:
+    """Have a source that no run can be asked for fail until it is loaded again; it is due then (None: never)."""
     connection.execute(
         update(source_status)
         .where(source_status.c.source_id == source_id)
         .values(
-            next_due_at=None,
+            next_due_at=next_due_at,
             replan=False,
             last_failure_at=func.now(),
             failures_in_a_row=func.greatest(source_status.c.failures_in_a_row, 1),
