@@ -322,6 +322,15 @@ def unserved(day: Day) -> list[tuple[int, datetime]]:
     ]
 
 
+def beyond(day: Day, most: int) -> list[str]:
+    """The runs that went on when there were more than that at once for the first time."""
+    for moment in sorted(each.began for each in day.attempts):
+        going = [each for each in day.attempts if each.began <= moment < each.ended]
+        if len(going) > most:
+            return [f"{each.tags['id'][:8]} {each.began:%T.%f} to {each.ended:%T.%f} {each.ok}" for each in going]
+    return []
+
+
 def inexact(running: Running, places: Places, day: Day) -> list[str]:
     """Tables that are not what their source held when their last good load began."""
     last: dict[int, float] = defaultdict(float)
@@ -379,6 +388,7 @@ def judge(running: Running, places: Places, day: Day, seen: dict[str, Any], outa
         "reads of Google's project in 60 s, at most": reads,
         "refused by Google's quota": refused,
         "at once": by_slot.most_at_once(t.LANE),
+        "more scheduled ones at once than allowed": beyond(by_slot, SLOTS["scheduled"]),
         "of one organisation at once": max(by_slot.most_at_once(t.ORG).values()),
         "of one server at once": max(by_slot.most_at_once(t.HOST).values()),
         "seconds from click to start": {"n": len(clicks), "p50": statistics.median(clicks), "most": clicks[-1]},
