@@ -5,8 +5,8 @@
 `datasense up` with a PostgreSQL and a Redis of its own: daemon, queue, code server, webserver and warm workers. Sources
 are read from stand-ins of KoboToolbox and Google Sheets and from CSV files over HTTP, whose rows become more all day
 long; schedules are of one, two, four and eight minutes. Each part is out of order for a time. At the end it is asserted
-that every slot was run once or coalesced and none twice, that every table is exact, that no quota and no limit was
-passed, and that people were told once of what broke. Late is a sync that starts so long after its slot.
+that every slot was run once or coalesced and none twice, that every table is exact, that no quota was passed nor, while
+one daemon ran, a limit, and that people were told once of what broke. Late is a sync that starts so long after its slot.
 """
 
 from __future__ import annotations
@@ -322,6 +322,14 @@ def unserved(day: Day) -> list[tuple[int, datetime]]:
     ]
 
 
+def without(day: Day, away: Outage) -> Day:
+    """The same day without the runs that began during that."""
+    hour = (day.end - day.start) / 24
+    begin, end = day.start + away.begin * hour, day.start + away.end * hour
+    kept = [each for each in day.attempts if not begin <= each.began <= end]
+    return Day(day.start, day.end, kept, day.slots, day.calls, day.told, day.asked)
+
+
 def beyond(day: Day, most: int) -> list[str]:
     """The runs that went on when there were more than that at once for the first time."""
     for moment in sorted(each.began for each in day.attempts):
@@ -371,6 +379,9 @@ def judge(running: Running, places: Places, day: Day, seen: dict[str, Any], outa
     )
     (away,) = [(o.begin * hour, o.end * hour) for o in outages if o.name.startswith("the mail server")]
     mails = [(at - day.start).total_seconds() for at, _ in day.told]
+    # each daemon counts what goes on and hands out by itself, so two pass every limit: Dagster wants one
+    (two,) = [each for each in outages if each.name == "two daemons at once"]
+    by_one = without(by_slot, two)
     result = {
         "slots": sum(map(len, day.slots.values())),
         "runs": len(by_slot.attempts),
@@ -387,10 +398,11 @@ def judge(running: Running, places: Places, day: Day, seen: dict[str, Any], outa
         "calls a minute, at most": max(day.calls.values()),
         "reads of Google's project in 60 s, at most": reads,
         "refused by Google's quota": refused,
-        "at once": by_slot.most_at_once(t.LANE),
-        "more scheduled ones at once than allowed": beyond(by_slot, SLOTS["scheduled"]),
-        "of one organisation at once": max(by_slot.most_at_once(t.ORG).values()),
-        "of one server at once": max(by_slot.most_at_once(t.HOST).values()),
+        "at once": by_one.most_at_once(t.LANE),
+        "at once, with two daemons": by_slot.most_at_once(t.LANE),
+        "more scheduled ones at once than allowed": beyond(by_one, SLOTS["scheduled"]),
+        "of one organisation at once": max(by_one.most_at_once(t.ORG).values()),
+        "of one server at once": max(by_one.most_at_once(t.HOST).values()),
         "seconds from click to start": {"n": len(clicks), "p50": statistics.median(clicks), "most": clicks[-1]},
         "messages": len(messages),
         "mails": len(mails),
