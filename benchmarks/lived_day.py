@@ -6,7 +6,8 @@
 are read from stand-ins of KoboToolbox and Google Sheets and from CSV files over HTTP, whose rows become more all day
 long; schedules are of one, two, four and eight minutes. Each part is out of order for a time. At the end it is asserted
 that every slot was run once or coalesced and none twice, that every table is exact, that no quota was passed nor, while
-one daemon ran, a limit, and that people were told once of what broke. Late is a sync that starts so long after its slot.
+one daemon ran, a limit, and that people were told once of what broke. Late is a sync that starts so long after its
+slot.
 """
 
 from __future__ import annotations
