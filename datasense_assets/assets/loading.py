@@ -17,6 +17,7 @@ from datasense_assets.assets.metadata import load_metadata
 from datasense_assets.assets.putting_off import come_back_to_silent, holds_in_vain, put_off_source
 from datasense_assets.assets.reading_mode import Mode, PastOfSnapshot, Reading, choose_reading
 from datasense_assets.catalog.models import Organization, Source, SourceTable
+from datasense_assets.catalog.times import as_utc
 from datasense_assets.connectors.errors import SourceError, Throttled
 from datasense_assets.running import tags as t
 from datasense_assets.running.failures import LEASE_RETRY, as_dagster, as_source_error
@@ -253,7 +254,7 @@ def _changed_since(context: dg.AssetExecutionContext) -> datetime:
             description=f"The tag {t.REREAD} is {asked!r}; write a moment such as 2026-01-31T00:00:00+00:00.",
             allow_retries=False,
         ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    return as_utc(moment)
 
 
 def _to_load(context: dg.AssetExecutionContext, org: Organization, source: Source) -> list[SourceTable]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from datasense_assets.catalog.times import now
+from datasense_assets.catalog.times import as_utc, now
 from datasense_assets.running import tags as t
 from datasense_assets.running.graph_index import GraphIndex
 from datasense_assets.running.owners import catalog_engine
@@ -78,9 +78,8 @@ def fail_unbegun(instance: dg.DagsterInstance, moment: datetime) -> list[str]:
         return []
     failed = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])):
-        run, since = record.dagster_run, record.update_timestamp
-        since = since if since.tzinfo is not None else since.replace(tzinfo=UTC)
-        if moment - since < _ON_ITS_WAY or not is_lost(run.run_id):
+        run = record.dagster_run
+        if moment - as_utc(record.update_timestamp) < _ON_ITS_WAY or not is_lost(run.run_id):
             continue
         # it may have begun, and even ended, since it was read
         again = instance.get_run_by_id(run.run_id)
@@ -100,8 +99,7 @@ def record_lost(instance: dg.DagsterInstance, run_id: str, source_id: int, failu
     record = instance.get_run_record_by_id(run_id)
     if record is None:
         return False
-    began = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else record.create_timestamp
-    began = began if began.tzinfo is not None else began.replace(tzinfo=UTC)
+    began = datetime.fromtimestamp(record.start_time, UTC) if record.start_time else as_utc(record.create_timestamp)
     with catalog_engine().begin() as connection:
         query = select(source_status.c.last_started_at).where(source_status.c.source_id == source_id).with_for_update()
         known = connection.execute(query).one_or_none()

@@ -32,6 +32,11 @@ def clock(read: Callable[[], datetime]) -> Iterator[None]:
         _clock.reset(token)
 
 
+def as_utc(moment: datetime) -> datetime:
+    """The moment with a time zone: UTC where it has none, as in Dagster's records of runs."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
 @lru_cache(maxsize=4096)
 def cron_problem(expression: str) -> str | None:
     """What is wrong with a five-field cron expression; None when it is good and comes round some day."""

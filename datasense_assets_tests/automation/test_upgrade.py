@@ -14,9 +14,7 @@ from sqlalchemy import Engine, text
 
 import datasense_assets.catalog.migrations
 from datasense_assets.catalog.migrate import migrate
-from datasense_assets.running.owners import catalog_engine
-from datasense_assets.settings import get_settings
-from datasense_assets_tests.automation.test_due_order import add, tick
+from datasense_assets_tests.automation.test_due_order import add, catalog, tick  # noqa: F401  a fixture
 
 # A release that was in use: organisations have upgraded from it.
 OLDER = "0021"
@@ -42,28 +40,23 @@ def state_of(engine: Engine, source_id: int) -> Any:
         ).one()
 
 
-def test_slots_that_pass_during_an_upgrade_are_served_once(
-    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DATASENSE_DATABASE_URL", empty_database_url)
-    get_settings.cache_clear()
-    catalog_engine.cache_clear()
-    engine = catalog_engine()
-    try:
-        made_by_an_older_release(engine)
-        missed = add(engine, "waits", 2, late=200)
-        (later,) = add(engine, "has-time", 1, late=-30)
-        before = {source: state_of(engine, source) for source in (*missed, later)}
-        assert migrate(engine)
-        assert {source: state_of(engine, source) for source in (*missed, later)} == before
-        instance = dg.DagsterInstance.ephemeral()
-        asked, _ = tick(engine, instance)
-        # three hourly slots have passed; one run of each serves them
-        assert sorted(asked) == ["waits.s_0", "waits.s_1"]
-        assert tick(engine, instance)[0] == []
-        # the sensor may have reckoned it anew, to the next slot of its hour
-        assert state_of(engine, later)[0] > datetime.now(UTC)
-    finally:
-        engine.dispose()
-        catalog_engine.cache_clear()
-        get_settings.cache_clear()
+@pytest.fixture
+def database_url(empty_database_url: str) -> str:
+    """That of the catalog: a database that has none yet."""
+    return empty_database_url
+
+
+def test_slots_that_pass_during_an_upgrade_are_served_once(catalog: Engine) -> None:  # noqa: F811
+    made_by_an_older_release(catalog)
+    missed = add(catalog, "waits", 2, late=200)
+    (later,) = add(catalog, "has-time", 1, late=-30)
+    before = {source: state_of(catalog, source) for source in (*missed, later)}
+    assert migrate(catalog)
+    assert {source: state_of(catalog, source) for source in (*missed, later)} == before
+    instance = dg.DagsterInstance.ephemeral()
+    asked, _ = tick(catalog, instance)
+    # three hourly slots have passed; one run of each serves them
+    assert sorted(asked) == ["waits.s_0", "waits.s_1"]
+    assert tick(catalog, instance)[0] == []
+    # the sensor may have reckoned it anew, to the next slot of its hour
+    assert state_of(catalog, later)[0] > datetime.now(UTC)

@@ -5,7 +5,7 @@ All of it is one transaction over the catalog, so a process that dies in between
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -83,10 +83,7 @@ def plan(connection: Connection, found: Iterable[Trouble], now: datetime, *, lin
         if alert.kind == "contact":
             continue
         counts["closed"] += 1
-        close_alert(connection, alert.id, now)
-        # who was never told that it broke need not hear that it works
-        told = _drop(connection, alert, now)
-        messages += _over(alert, people, now, told)
+        messages += _close(connection, alert, people, now)
     for trouble in take_schema_changes(connection):
         counts["opened"] += 1
         alert_id = open_alert(connection, trouble, now)
@@ -112,9 +109,7 @@ def contact_works(connection: Connection, org_slug: str, now: datetime) -> None:
     """The organisation has got a message: whatever was wrong with its contacts is over."""
     for alert in open_alerts(connection, org_slug):
         if alert.kind == "contact":
-            close_alert(connection, alert.id, now)
-            told = _drop(connection, alert, now)
-            add_messages(connection, list(_over(alert, {}, now, told)))
+            add_messages(connection, _close(connection, alert, {}, now))
 
 
 def _messages(
@@ -138,25 +133,26 @@ def _messages(
     yield Message(alert_id, trouble.org_id, "operators", event, subject, "\n\n".join(p for p in parts if p), now)
 
 
-def _drop(connection: Connection, alert: OpenAlert, now: datetime) -> frozenset[str]:
+def _close(
+    connection: Connection, alert: OpenAlert, people: Mapping[int | None, Recipient], now: datetime
+) -> list[Message]:
+    """Close the alert; what is said of it, to those that were told: who was not need not hear that it works."""
+    close_alert(connection, alert.id, now)
     because = "it was over before it could be told"
-    return drop_waiting(connection, alert.id, because, refused_after=now - _STILL_NEWS)
-
-
-def _over(
-    alert: OpenAlert, people: Mapping[int | None, Recipient], now: datetime, told: Collection[str]
-) -> Iterator[Message]:
-    """To those of the audiences that were `told` that it broke."""
+    told = drop_waiting(connection, alert.id, because, refused_after=now - _STILL_NEWS)
     lasted = _span(now - alert.opened_at)
     recipient = people.get(alert.org_id)
     path = f"{alert.org_slug}/{alert.subject}" if alert.org_slug is not None else "platform"
     title = f"{path} works again" if alert.org_slug is not None else f"Over: {_NAMES[alert.kind]}"
     body = f"It is over after {lasted}. {alert.what}"
+    messages: list[Message] = []
     if recipient is not None and recipient.wants(alert.kind) and "organization" in told:
         when = send_after(recipient.alerting, recipient.timezone, now)
-        yield Message(alert.id, alert.org_id, "organization", "closed", title, f"It is over after {lasted}.", when)
+        said = f"It is over after {lasted}."
+        messages.append(Message(alert.id, alert.org_id, "organization", "closed", title, said, when))
     if "operators" in told:
-        yield Message(alert.id, alert.org_id, "operators", "closed", title, body, now)
+        messages.append(Message(alert.id, alert.org_id, "operators", "closed", title, body, now))
+    return messages
 
 
 def _title(trouble: Trouble) -> str:

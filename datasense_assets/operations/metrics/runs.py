@@ -17,6 +17,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from sqlalchemy import Engine, text
 
 from datasense_assets.automation.due import RUN_KEY
+from datasense_assets.catalog.times import as_utc
 from datasense_assets.connectors import kinds
 from datasense_assets.running import tags as t
 
@@ -55,17 +56,13 @@ def waits_since(record: dg.RunRecord) -> datetime:
         due = datetime.fromisoformat(slot)
     except ValueError:
         due = None
-    return due if due is not None and due.tzinfo is not None else _utc(record.create_timestamp)
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return due if due is not None and due.tzinfo is not None else as_utc(record.create_timestamp)
 
 
 def _touched_later(record: dg.RunRecord) -> bool:
     if record.end_time is None:
         return False
-    return _utc(record.update_timestamp).timestamp() - record.end_time > 0.9 * _REMEMBERED.total_seconds()
+    return as_utc(record.update_timestamp).timestamp() - record.end_time > 0.9 * _REMEMBERED.total_seconds()
 
 
 def connector_label(kind: str) -> str:
@@ -141,8 +138,8 @@ class RunMetrics:
             self._observe(new, catalog)
             counted += len(new)
             if records:
-                self._since = max(self._since, _utc(records[-1].update_timestamp))
-            self._seen |= {each.dagster_run.run_id: _utc(each.update_timestamp) for each in records}
+                self._since = max(self._since, as_utc(records[-1].update_timestamp))
+            self._seen |= {each.dagster_run.run_id: as_utc(each.update_timestamp) for each in records}
             self._seen = {run: at for run, at in self._seen.items() if at > self._since - _REMEMBERED}
             if len(new) < _PAGE:
                 return counted
@@ -154,7 +151,7 @@ class RunMetrics:
         ids = [each.dagster_run.run_id for each in found]
         with catalog.connect() as connection:
             said = {row.run_id: row.failure_kind for row in connection.execute(text(_FAILURE_KINDS), {"runs": ids})}
-            since = min(_utc(each.create_timestamp) for each in found)
+            since = min(as_utc(each.create_timestamp) for each in found)
             costs = connection.execute(text(_COSTS), {"runs": ids, "since": since}).all()
         lanes = {each.dagster_run.run_id: self.labels(each.dagster_run) for each in found}
         for cost in costs:
