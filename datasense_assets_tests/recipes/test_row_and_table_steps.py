@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from psycopg import sql
 
-from datasense_assets_tests.recipes.kitchen import Kitchen, errors_of
+from datasense_assets_tests.recipes.kitchen import SCHEMA, Kitchen, errors_of
 
 NULLS_LAST = [("b", 2), ("a", 1), ("a", 3), (None, 9), ("c", None)]
 
@@ -82,6 +84,30 @@ def test_expand_list_by_delimiter(kitchen: Kitchen) -> None:
     assert kitchen.cook(step).rows == [("a", 1, 1), ("b", 1, 2), ("c", 1, 3), ("d", 4, 1)]
     kept = kitchen.cook({**step, "keep_empty": True}).rows
     assert kept == [("a", 1, 1), ("b", 1, 2), ("c", 1, 3), (None, 2, None), (None, 3, None), ("d", 4, 1)]
+
+
+def test_the_pieces_of_a_text_that_comes_again_are_remembered(kitchen: Kitchen) -> None:
+    kitchen.table("t", {"s": "text"}, [("water food",), ("shelter",)] * 2000)
+    kitchen.connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(SCHEMA, "forms__t")))
+    cooked = kitchen.cook({"op": "expand_list", "column": "s", "delimiter": " "})
+    plan = "\n".join(line for (line,) in kitchen.connection.execute(f"EXPLAIN {cooked.compiled.sql}").fetchall())
+    assert "Memoize" in plan
+    assert len(cooked.rows) == 6000
+
+
+def test_the_rows_of_a_list_are_written_by_the_same_sql_at_each_compilation(
+    kitchen: Kitchen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kitchen.table("t", {"s": "text", "j": "jsonb"}, [])
+    steps: list[dict[str, Any]] = [
+        {"op": "expand_list", "column": "s", "delimiter": " ", "index_into": "i"},
+        {"op": "expand_list", "column": "j", "fields": {"a": "text"}, "keep_empty": True},
+    ]
+    first = kitchen.cook(*steps).compiled
+    monkeypatch.setattr("datasense_assets.recipes.compiling.compile._cache", OrderedDict())
+    second = kitchen.cook(*steps).compiled
+    assert first is not second
+    assert first.sql == second.sql
 
 
 def test_a_filter_after_expand_list_sees_the_new_rows(kitchen: Kitchen) -> None:

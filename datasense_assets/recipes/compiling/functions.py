@@ -31,9 +31,6 @@ bigint = _of_one("int8", dt.int64, dt.int64)
 json_type = _of_one("jsonb_typeof", JSONB, dt.string)
 """`object`, `array`, `string`, `number`, `boolean` or `null`; SQL null for SQL null."""
 
-json_length = _of_one("jsonb_array_length", JSONB, dt.int32)
-"""How many elements a JSON list has; fails for what is no list."""
-
 json_field = _of_two("jsonb_object_field", JSONB, dt.string, JSONB)
 """The field of a JSON object as JSON; null where there is none."""
 

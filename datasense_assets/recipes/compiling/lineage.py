@@ -53,6 +53,9 @@ class _Walk:
                 known = ((relation.left, name), (relation.right, name))
             elif isinstance(relation, (ops.Reference, ops.Distinct)):
                 known = ((relation.parent, name),)
+            elif isinstance(relation, ops.TableUnnest):
+                is_new = name not in relation.parent.schema
+                known = tuple(fields_of(relation.column)) if is_new else ((relation.parent, name),)
             else:
                 known = tuple(fields_of(relation.values[name]))
             self._direct[point] = known
@@ -133,6 +136,8 @@ def _deciding(relation: ops.Relation) -> Iterable[tuple[RowUse, Any]]:
     elif isinstance(relation, ops.JoinChain):
         for link in relation.rest:
             yield from (("join", predicate) for predicate in link.predicates)
+    elif isinstance(relation, ops.TableUnnest):
+        yield "expand", relation.column
     elif isinstance(relation, ops.Project):
         for value in relation.values.values():
             yield from (("expand", found) for found in value.find(ops.Unnest, filter=ops.Value))

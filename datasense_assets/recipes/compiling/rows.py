@@ -10,7 +10,7 @@ from datasense_assets.recipes.compiling.casts import cast_value
 from datasense_assets.recipes.compiling.columns import note_lossy, tokens
 from datasense_assets.recipes.compiling.conditions import compile_condition
 from datasense_assets.recipes.compiling.frame import Context, Frame
-from datasense_assets.recipes.compiling.functions import json_field, json_field_text, json_length, json_type
+from datasense_assets.recipes.compiling.functions import json_field, json_field_text, json_type
 from datasense_assets.recipes.compiling.kinds import JSONB, ORDERABLE, kind_of
 from datasense_assets.recipes.compiling.registry import compiles
 from datasense_assets.recipes.language.rows import ExpandList, Filter, Limit, Sort
@@ -78,39 +78,31 @@ def expand_list(step: ExpandList, frame: Frame, context: Context) -> Frame:
     if elements is None or len(context.errors) > before:
         done = frame.with_columns(dict.fromkeys(new))
         return done if step.keep_source or step.column in new else done.without([step.column])
-    return _unnest(step, frame, *elements, context)
+    return _expanded(step, frame, elements, context)
 
 
-def _elements(step: ExpandList, column: ir.Value, context: Context) -> tuple[ir.ArrayValue, ir.Value] | None:
-    """The elements of a cell and how many there are, null where it holds no list; None after a mistake (reported)."""
+def _elements(step: ExpandList, column: ir.Value, context: Context) -> ir.ArrayValue | None:
+    """The elements of a cell, null where it holds no list; None after a mistake (reported)."""
     kind = kind_of(column)
     if step.delimiter is not None:
         if kind is not T.TEXT:
             context.error("type_mismatch", "column", f"{step.column!r} is {kind} and a delimiter splits text only.")
             return None
-        pieces = tokens(column.cast("string"), step.delimiter).remove("")
-        return pieces, pieces.length()
+        return tokens(column.cast("string"), step.delimiter).remove("")
     if kind not in (T.JSON, T.TEXT):
         context.error("type_mismatch", "column", f"{step.column!r} is {kind}; a list is JSON, or text that holds JSON.")
         return None
-    as_json = (column if kind is T.JSON else cast_value(column, T.JSON).value).cast(JSONB)
-    # Counted without making an array of them.
-    return as_json.array, ibis.cases((json_type(as_json) == "array", json_length(as_json)))
+    return (column if kind is T.JSON else cast_value(column, T.JSON).value).cast(JSONB).array
 
 
-def _unnest(step: ExpandList, frame: Frame, elements: ir.ArrayValue, count: ir.Value, context: Context) -> Frame:
-    """Elements and, where wanted, their numbers side by side in one SELECT list, which PostgreSQL walks in step."""
+def _expanded(step: ExpandList, frame: Frame, elements: ir.ArrayValue, context: Context) -> Frame:
+    """Elements, and where wanted their numbers, beside the row's own columns.
+
+    As a lateral join: PostgreSQL remembers the pieces of a text that comes again, as the choices of a form do.
+    """
     element, number = free_names(frame, 2)
-    size = ibis.coalesce(count, 0)
-    lists = {element: elements}
-    if step.index_into is not None:
-        lists[number] = ibis.range(1, size.cast("int64") + 1)
-    if step.keep_empty:
-        for name, value in lists.items():
-            nothing = ibis.array([ibis.null(value.type().value_type)])
-            lists[name] = ibis.cases((size == 0, nothing), else_=value)
-    kept = [frame.table[name] for name in frame.table.columns]
-    table = frame.table.select([*kept, *(value.unnest().name(name) for name, value in lists.items())])
+    numbered = number if step.index_into is not None else None
+    table = frame.table.unnest(elements.name(element), offset=numbered, keep_empty=step.keep_empty)
     opened = Frame(table, frame.placeholders, frame.is_open)
     new: dict[str, ir.Value | None] = {}
     if step.fields is None:
@@ -118,9 +110,9 @@ def _unnest(step: ExpandList, frame: Frame, elements: ir.ArrayValue, count: ir.V
     for name, to in (step.fields or {}).items():
         new[name] = read_field(name, name, to, table[element], opened, context)
     if step.index_into is not None:
-        new[step.index_into] = table[number].cast("int64")
+        new[step.index_into] = table[number] + 1
     result = opened.with_columns(new)
-    gone = list(lists)
+    gone = [element] if numbered is None else [element, numbered]
     if step.fields is not None and not step.keep_source and step.column not in new:
         gone.append(step.column)
     return result.without(gone)

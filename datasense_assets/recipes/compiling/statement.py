@@ -3,16 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import ibis
 import ibis.expr.datatypes as dt
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 import sqlglot as sg
 import sqlglot.expressions as sge
 from ibis.backends.sql.compilers.base import SQLGlotCompiler
 from ibis.backends.sql.compilers.postgres import PostgresCompiler
 
-_COMPILER = PostgresCompiler()
+
+class _Compiler(PostgresCompiler):  # type: ignore[misc] # ibis types it as Any
+    """PostgreSQL as ibis writes it, but for lists that become rows."""
+
+    __slots__ = ()
+
+    def visit_TableUnnest(  # noqa: N802 - the name by which ibis finds it
+        self, op: ops.TableUnnest, *, parent: Any, column: Any, column_name: str, offset: str | None, keep_empty: bool
+    ) -> sge.Select:
+        """Ibis's own makes names up, other ones each time, and of one recipe as many statements."""
+        element, rows = (sg.to_identifier(name, quoted=True) for name in (column_name, "_ds_list"))
+        own = (sg.column(name, table=parent.alias_or_name, quoted=True) for name in op.parent.schema.names)
+        chosen: list[sge.Expr] = list(own)
+        chosen.append(sg.column(element, table=rows))
+        number = None
+        if offset is not None:
+            number = sg.to_identifier(offset, quoted=True)
+            chosen.append((sg.column(number, table=rows) - 1).as_(number, quoted=True))
+        alias = sge.TableAlias(this=rows, columns=[element])
+        elements = sge.Unnest(expressions=[column], alias=alias, offset=number)
+        on = sge.true() if keep_empty else None
+        return sg.select(*chosen).from_(parent).join(elements, on=on, join_type="LEFT" if keep_empty else "CROSS")
+
+
+_COMPILER = _Compiler()
 
 
 def select_statement(table: ir.Table, columns: Mapping[tuple[str, str], tuple[str, ...]]) -> str:
