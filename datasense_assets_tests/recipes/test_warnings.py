@@ -147,7 +147,7 @@ def test_inputs_that_nothing_uses_and_limits_without_order() -> None:
         ({"op": "sort", "by": ["s"]}, "step 1 (drop) removed it"),
         (
             {"op": "formula", "column": "y", "formula": "n + 1"},
-            "There is no column n: step 2 (rename) calls it 'm' now",
+            "at character 1 of the formula: There is no column n: step 2 (rename) calls it 'm' now",
         ),
         ({"op": "filter", "where": {"column": "n", "operator": "=", "value": 1}}, "step 2 (rename) calls it 'm' now"),
     ],

@@ -141,15 +141,14 @@ def _formula_value(step: Formula, frame: Frame, context: Context) -> ir.Value | 
         return usual(parsed.compile(known))
     except FormulaErrors as errors:
         for error in errors.errors:
-            if error.code == "unknown_column":
+            code: Any = error.code if error.code in ("unknown_column", "type_mismatch") else "bad_formula"
+            said = error.message
+            if code == "unknown_column":
                 written = step.formula[error.position : error.position + error.length]
                 known_as = next((name for name in context.gone if written in (name, bracketed(name))), None)
-                became = f"There is no column {written}: {context.gone[known_as]}." if known_as else error.message
-                context.error("unknown_column", "formula", became, error.suggestion)
-            else:
-                code: Any = "type_mismatch" if error.code == "type_mismatch" else "bad_formula"
-                message = f"at character {error.position + 1} of the formula: {error.message}"
-                context.error(code, "formula", message, error.suggestion)
+                said = f"There is no column {written}: {context.gone[known_as]}." if known_as else said
+            place = f"at character {error.position + 1} of the formula"
+            context.error(code, "formula", f"{place}: {said}", error.suggestion)
         return None
 
 
