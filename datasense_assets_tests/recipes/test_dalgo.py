@@ -22,7 +22,7 @@ ROWS = [
     ("None", None, -3, 2, True, "{}"),
 ]
 OTHER = {"ngo": "text", "a": "bigint", "state": "text"}
-OTHER_ROWS = [("IDEX", 70, "KA"), ("IDEX", 71, "TN"), ("SNEHA", None, "MH")]
+OTHER_ROWS = [("IDEX", 70, "KA"), ("IDEX", 2, "TN"), ("SNEHA", None, "MH")]
 MAIN = {"input_type": "source", "source_name": "Forms", "input_name": "visits"}
 SECOND = {"input_type": "model", "source_name": None, "input_name": "places"}
 ALL = list(COLUMNS)
@@ -234,6 +234,19 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
         )
         for how in ("inner", "left", "full outer")
     },
+    "join on two keys": (
+        "join",
+        {
+            "source_columns": ["ngo", "b"],
+            "other_inputs": [{"input": SECOND, "source_columns": ["a", "state"], "seq": 1}],
+            "join_type": "left",
+            "join_on": [
+                {"key1": "ngo", "key2": "ngo", "compare_with": "="},
+                {"key1": "b", "key2": "a", "compare_with": "="},
+            ],
+        },
+        """SELECT t1.ngo, t1.b, t2.a, t2.state FROM {t1} t1 LEFT JOIN {t2} t2 ON t1.ngo = t2.ngo AND t1.b = t2.a""",
+    ),
     "union": (
         "unionall",
         {"source_columns": ["ngo", "a"], "other_inputs": [{"input": SECOND, "source_columns": ["ngo", "state"]}]},
@@ -334,6 +347,7 @@ def test_a_chain_of_operations_is_one_recipe(both: Kitchen) -> None:
         ("casewhen", {"case_type": "advance", "sql_snippet": "CASE"}, "sql_snippet"),
         ("join", {"join_type": "cross"}, "join_type"),
         ("join", {"join_type": "left", "join_on": {"compare_with": "<"}}, "join_on.compare_with"),
+        ("join", {"join_type": "left", "join_on": [{}, {"compare_with": "<"}]}, "join_on[1].compare_with"),
         ("groupby", {"aggregate_on": [{"operation": "mode", "column": "a"}]}, "aggregate_on[0].operation"),
         ("castdatatypes", {"columns": [{"columnname": "a", "columntype": "xml"}]}, "columns[0].columntype"),
         ("generic", {"computed_columns": [{"function_name": "PG_SLEEP"}]}, "computed_columns[0].function_name"),

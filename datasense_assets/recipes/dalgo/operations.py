@@ -250,11 +250,12 @@ def _casewhen(config: Config, model: Model) -> None:
         path = f"when_clauses[{i}]"
         when = _when(clause, model, path)
         cases.append({"when": when, **_result(clause["then"], "then", columns, model, f"{path}.then.value")})
-    step: dict[str, Any] = {"cases": cases, "into": config["output_column_name"]}
+    into = config.get("output_column_name", "output_col")
+    step: dict[str, Any] = {"cases": cases, "into": into}
     if otherwise.get("value"):
         step |= _result(otherwise, "otherwise", columns, model, "else_clause.value")
     model.add("case", **step)
-    model.made(config["output_column_name"], kind)
+    model.made(into, kind)
 
 
 def _when(clause: Config, model: Model, path: str) -> dict[str, Any]:
@@ -276,29 +277,35 @@ def _result(given: Config, field: str, columns: list[str], model: Model, path: s
 def _join(config: Config, model: Model) -> None:
     """Every column that is asked for, the right's keys too; a name that both have gets `_2` on the right's."""
     others, on = config.get("other_inputs", []), config.get("join_on", {})
+    keys = {f"join_on[{i}]": key for i, key in enumerate(on)} if isinstance(on, list) else {"join_on": on}
     how = _JOINS.get(str(config.get("join_type", "")).lower())
     if how is None:
         raise CannotMap("join_type", f"there is no join {config.get('join_type')!r}", f"Use {', '.join(_JOINS)}.")
-    if on.get("compare_with", "=") != "=":
-        raise CannotMap("join_on.compare_with", "recipes join on equal keys only", "Join on equal keys, then filter.")
+    for path, key in keys.items():
+        if key.get("compare_with", "=") != "=":
+            fix = "Join on equal keys, then filter."
+            raise CannotMap(f"{path}.compare_with", "recipes join on equal keys only", fix)
     if len(others) != 1:
         raise CannotMap("other_inputs", f"a join has two tables, here are {len(others) + 1}", "Join them one by one.")
     if others[0].get("seq", 1) < 1:
         raise CannotMap("other_inputs[0].seq", "the other table comes first", "Make it the input of the operation.")
     alias = add_input(others[0]["input"], model, "other_inputs[0].input")
     # The key of a full join is of both sides; joining on a copy leaves each side its own.
-    copy = "dalgo_join_key"
-    model.add("formula", column=copy, formula=bracketed(on["key1"]))
+    copies = {f"dalgo_join_key_{i + 1}" if i else "dalgo_join_key": key for i, key in enumerate(keys.values())}
+    for copy, key in copies.items():
+        model.add("formula", column=copy, formula=bracketed(key["key1"]))
     if isinstance(config.get("source_columns"), list):
-        model.made(copy)
-        model.keep([*config["source_columns"], copy])
-        model.gone([copy])
-    step: dict[str, Any] = {"with": alias, "how": how, "on": [{"left": copy, "right": on["key2"]}]}
+        for copy in copies:
+            model.made(copy)
+        model.keep([*config["source_columns"], *copies])
+        model.gone(copies)
+    pairs = [{"left": copy, "right": key["key2"]} for copy, key in copies.items()]
+    step: dict[str, Any] = {"with": alias, "how": how, "on": pairs}
     brought = others[0].get("source_columns")
     if brought:
         step["columns"] = list(brought)
     model.add("join", **step)
-    model.add("drop", columns=[copy])
+    model.add("drop", columns=list(copies))
     if model.columns is None or not brought:
         model.columns = None
         return
