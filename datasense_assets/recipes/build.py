@@ -150,14 +150,17 @@ def _labelled(
     inputs: Mapping[str, TableRef],
     columns: tuple[ColumnSpec, ...],
 ) -> tuple[ColumnSpec, ...]:
-    """The columns with the comments that they have, or else with the question of the column that they are untouched.
+    """The columns with the comments that they have, or else with the one question of the columns that they answer.
 
     No part of what makes two builds equal: a comment that somebody writes has nothing built again.
     """
-    read = {source for source, _ in compiled.passed.values()}
+    read = {source for sources in compiled.answered.values() for source, _ in sources}
     places = {(ref.schema, ref.table) for ref in inputs.values() if ref.table in read}
     labels = {(t, c.name): c.comment for s, t in sorted(places) for c in table_columns(connection, s, t)}
     written = {c.name: c.comment for c in table_columns(connection, schema, table)}
-    return tuple(
-        replace(c, comment=written.get(c.name) or labels.get(compiled.passed.get(c.name, ("", "")))) for c in columns
-    )
+    asked = {
+        name: {label for source in sources if (label := labels.get(source))}
+        for name, sources in compiled.answered.items()
+    }
+    one = {name: questions.pop() for name, questions in asked.items() if len(questions) == 1}
+    return tuple(replace(c, comment=written.get(c.name) or one.get(c.name)) for c in columns)

@@ -101,8 +101,11 @@ stays, and what is built on it waits.
 
 _OUTPUT = """\
 `table` is what one wants nearly always: readers see the last whole table until the next one is there. What people hung
-on the table comes along: grants, comments, indexes, constraints. A column that is one of an input's, untouched but for
-its name, has that one's comment, the question of a form, unless somebody gives it another.
+on the table comes along: grants, comments, indexes, constraints. A column that still answers the question of an input's
+column has that one's comment, unless somebody gives it another: whatever it is called, and also where steps tidied,
+cast, filled, masked or labelled its values, replaced them in place, or split them into rows. So has a column of several
+inputs' (`union`, `coalesce`, the key of a `join`), where those of them that have a comment have the same. What is
+reckoned from others, such as a formula or an average, answers another question and has none.
 
 A `view` is always as fresh as its inputs and is reckoned again at each look. Where the result hangs on today's date or
 on the hour or date of a moment it is refused, since each reader would get it by his own session's time zone. When a

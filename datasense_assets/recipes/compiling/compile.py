@@ -32,9 +32,9 @@ from datasense_assets.recipes.compiling.keeping import Increment, increment_of, 
 from datasense_assets.recipes.compiling.lineage import (
     RowUse,
     Source,
+    answered_columns,
     column_lineage,
     named_sources,
-    passed_columns,
     row_lineage,
     row_uses,
 )
@@ -61,17 +61,17 @@ _SURELY_WRITTEN = 150
 class Compiled:
     """What a recipe compiles to. `lossy_casts` has (column, SQL that counts the values lost in it).
 
-    `lineage` gives the source columns of each result column, `passed` the one that it is untouched, where it is one;
-    `row_lineage` those that only decide which rows there are, `row_uses` the same by how they do; `named` are those
-    without which the recipe could not be compiled. `warnings` are what is allowed and probably not meant, in the order
-    of the recipe. `clock`: whether the result hangs on the day or even the moment of the build. `increment`: how
+    `lineage` gives the source columns of each result column, `answered` those whose question it answers, changed or
+    not; `row_lineage` those that only decide which rows there are, `row_uses` the same by how they do; `named` are
+    those without which the recipe could not be compiled. `warnings` are what is allowed and probably not meant, in the
+    order of the recipe. `clock`: whether the result hangs on the day or even the moment of the build. `increment`: how
     changed rows are known, where the recipe is kept incrementally.
     """
 
     sql: str
     schema: ibis.Schema
     lineage: Mapping[str, list[Source]]
-    passed: Mapping[str, Source]
+    answered: Mapping[str, list[Source]]
     row_lineage: list[Source]
     row_uses: Mapping[RowUse, list[Source]]
     named: list[Source]
@@ -229,7 +229,7 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
         sql=select_statement(frame.table, known),
         schema=frame.table.schema(),
         lineage=column_lineage(frame.table),
-        passed=passed_columns(frame.table),
+        answered=answered_columns(frame.table, context.answers),
         row_lineage=row_lineage(uses),
         row_uses=uses,
         named=named_sources(mentions),
@@ -293,6 +293,7 @@ def run_steps(
         after = compile_step(step, frame, context)
         context.has_room(frame, len(after.names))
         context.note_gone(step, frame, after)
+        context.note_answers(step, frame, after)
         frame = after
     return frame, context
 

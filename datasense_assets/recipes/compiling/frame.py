@@ -146,7 +146,8 @@ class Context:
     """What a step may look at besides its frame: the other inputs, and the labels of their choices by alias and column.
 
     `keys` are the inputs' keys by alias, `gone` says of columns that earlier steps took away what became of them. It
-    collects errors, warnings, lossy casts and the columns that steps name.
+    collects errors, warnings, lossy casts, the columns that steps name, and of values that steps made which columns'
+    questions they `answer`.
     """
 
     inputs: Mapping[str, Frame]
@@ -160,6 +161,7 @@ class Context:
     warnings: list[RecipeWarning] = field(default_factory=list)
     keys: Mapping[str, frozenset[frozenset[str]]] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
+    answers: dict[ops.Value, tuple[Mention, ...]] = field(default_factory=dict)
 
     def error(self, code: Code, path: str, message: str, suggestion: str | None = None) -> None:
         """Reports a mistake at `path` within the current step; the step's number and name go before the message."""
@@ -183,6 +185,17 @@ class Context:
                 self.gone[name] = f"{number} removed it" if new is None else f"{number} calls it {new!r} now"
         for name in after.names:
             self.gone.pop(name, None)
+
+    def note_answers(self, step: StepBase, before: Frame, after: Frame) -> None:
+        """Keeps of each value that the step changed, and not what it answers, the columns whose question that is.
+
+        By value, since what stands beside windows is put into a SELECT with them, and its table is another one then.
+        """
+        values = after.table.op().values
+        for name, columns in step.answers().items():
+            if name in values and name not in after.placeholders:
+                known = before.table.columns
+                self.answers[values[name]] = tuple((before.table.op(), n) for n in columns if n in known)
 
     def column(self, frame: Frame, name: str, path: str, *, side: str = "") -> ir.Value | None:
         """The column, or None when it is a placeholder (silently) or not there (reported)."""

@@ -6,7 +6,7 @@ order) is listed apart. Ten thousand times faster than parsing the SQL again; a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import ibis.expr.operations as ops
@@ -21,6 +21,9 @@ RowUse = Literal["filter", "join", "group", "sort", "expand"]
 Mention = tuple[ops.Relation, str]
 """A table as it stands between two steps, and a column of it that a step names."""
 _Point = tuple[ops.Relation, str]
+
+Answers = Mapping[ops.Value, Sequence[Mention]]
+"""Of the value that a step gave a column, the columns whose question it answers."""
 
 
 class _Walk:
@@ -104,6 +107,47 @@ def _passed(point: _Point) -> Source | None:
             return None
         relation, name = value.rel, value.name
     return relation.name, name
+
+
+def answered_columns(table: ir.Table, answers: Answers) -> dict[str, list[Source]]:
+    """For each column of the result that answers the questions of source columns, those, sorted.
+
+    It is one of them as it came, or changed by steps that change no question. The key of a join and the columns of a
+    union answer those of every side.
+    """
+    found = {name: _answered((table.op(), name), answers) for name in table.columns}
+    return {name: sorted(sources) for name, sources in found.items() if sources}
+
+
+def _answered(start: _Point, answers: Answers) -> set[Source]:
+    found: set[Source] = set()
+    waiting = [(start, False)]
+    while waiting:
+        (relation, name), is_side = waiting.pop()
+        if isinstance(relation, ops.PhysicalTable):
+            found.add((relation.name, name))
+        elif isinstance(relation, ops.Set):
+            waiting += [((relation.left, name), True), ((relation.right, name), True)]
+        elif isinstance(relation, (ops.Reference, ops.Distinct)):
+            waiting.append(((relation.parent, name), is_side))
+        else:
+            value = relation.values.get(name)
+            behind = answers.get(value)
+            if behind is None:
+                behind = list(_put_side_by_side(value, is_side or isinstance(relation, ops.JoinChain)))
+            waiting += [(point, False) for point in behind]
+    return found
+
+
+def _put_side_by_side(value: Any, is_side: bool) -> Iterator[_Point]:
+    """The columns that a value is, where it is one of a side also those that were brought to one type for it."""
+    if isinstance(value, ops.Field):
+        yield value.rel, value.name
+    elif isinstance(value, ops.Alias) or (is_side and isinstance(value, ops.Cast)):
+        yield from _put_side_by_side(value.arg, is_side)
+    elif is_side and isinstance(value, ops.Coalesce):
+        for each in value.arg:
+            yield from _put_side_by_side(each, is_side)
 
 
 def row_uses(table: ir.Table) -> dict[RowUse, list[Source]]:

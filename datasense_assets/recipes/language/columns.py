@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -67,6 +68,10 @@ class Cast(StepBase):
     op: Literal["cast"]
     columns: list[CastColumn] = Field(min_length=1)
 
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """Every one."""
+        return {item.column: (item.column,) for item in self.columns}
+
 
 class Formula(StepBase):
     """Puts the result of a formula into `column`, new or replaced in place."""
@@ -111,6 +116,10 @@ class ReplaceValues(StepBase):
     otherwise: Scalar = None
     into: NewName | None = None
 
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """In place; a column of its own may be about something else, as the region is that a district lies in."""
+        return {self.column: (self.column,)} if self.into in (None, self.column) else {}
+
 
 class Coalesce(StepBase):
     """The first of the columns that is not null, else `default`."""
@@ -127,6 +136,10 @@ class Coalesce(StepBase):
     into: NewName
     default: Scalar = None
     keep_source: bool = True
+
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """What all of them answer."""
+        return {self.into: self.columns}
 
 
 class CaseBranch(OneOf):

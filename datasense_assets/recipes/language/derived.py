@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -80,6 +81,10 @@ class LabelValues(StepBase):
     column: ColumnName
     source: Text = Field(min_length=1)
     into: NewName | None = None
+
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """The same in words."""
+        return {self.into or self.column: (self.column,)}
 
 
 class Bin(OneOf, StepBase):

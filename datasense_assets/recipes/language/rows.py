@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -67,3 +68,7 @@ class ExpandList(OneOf, StepBase):
     index_into: NewName | None = None
     keep_empty: bool = False
     keep_source: bool = False
+
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """Each piece of a text is one of several answers to its question."""
+        return {} if self.delimiter is None else {self.column: (self.column,)}

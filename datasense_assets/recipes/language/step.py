@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
@@ -20,6 +21,13 @@ class StepBase(Shape):
 
     id: Text | None = Field(default=None, max_length=200)
     note: Text | None = Field(default=None, max_length=10_000)
+
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """Columns whose values the step changes and not what they answer, each with those it answers the question of.
+
+        A column that it passes on or renames needs no saying; one that it reckons from others answers another question.
+        """
+        return {}
 
 
 class OneOf(Shape):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -37,6 +38,10 @@ class CleanText(StepBase):
     op: Literal["clean_text"]
     columns: list[ColumnName] = Field(min_length=1)
     actions: list[CleanAction] = Field(min_length=1)
+
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """Every one."""
+        return {name: (name,) for name in self.columns}
 
 
 class Extract(StepBase):
@@ -94,3 +99,7 @@ class Mask(StepBase):
     op: Literal["mask"]
     columns: list[ColumnName] = Field(min_length=1)
     method: Literal["blank", "hash", "partial"]
+
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """Every one."""
+        return {name: (name,) for name in self.columns}

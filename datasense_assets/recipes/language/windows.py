@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -117,3 +118,7 @@ class FillMissing(StepBase):
                 "missing_field", "{method} needs order_by", {"method": self.method, "field": "order_by"}
             )
         return self
+
+    def answers(self) -> Mapping[str, Sequence[str]]:
+        """Every one."""
+        return {name: (name,) for name in self.columns}
