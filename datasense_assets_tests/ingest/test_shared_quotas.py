@@ -144,7 +144,7 @@ def test_a_pause_that_one_process_is_told_holds_all_the_others(workers: Workers)
         workers.apply([kobo_source(kobo, form)])
         kobo.fail(kobo_faults.throttled(300, times=1))
         told = workers.read(["forms"] * PROCESSES, 20.0, KOBO_TOKEN="sesame")
-        # how many calls the others end while the first writes the pause down is the scheduler's affair; from then on none
+        # how many calls the others end while the first writes the pause down is the scheduler's affair; then none
         asked = len(kobo.requests)
         later = workers.read(["forms"] * PROCESSES, 20.0, KOBO_TOKEN="sesame")
         assert len(kobo.requests) == asked
