@@ -52,8 +52,9 @@ def fill(running: Running, each_minute: int, api: float) -> None:
         WAYS - 1,
     )
     running.sql(
-        "INSERT INTO datasense.source_tables (source_id, slug, resource, key) "
-        "SELECT id, 'rows', 's' || substr(slug, 2), '{id}' FROM datasense.sources"
+        "INSERT INTO datasense.source_tables (source_id, slug, resource, key) SELECT s.id, 'rows', "
+        "o.slug || '-' || s.slug || '.csv', '{id}' FROM datasense.sources s JOIN datasense.organizations o "
+        "ON o.id = s.org_id"
     )
     # none is new: each waits for its slot, and not for the first load that is due at once
     running.sql("UPDATE datasense.source_status SET next_due_at = NULL, replan = true")

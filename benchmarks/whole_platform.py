@@ -133,10 +133,12 @@ class Running:
             per_org,
             count,
         )
-        # the same mark for every row, so that each sync is an upsert of all rows
+        # the same mark for every row, so that each sync is an upsert of all rows; named as the file is, else the file's
+        # own name becomes a second table with the same rows
         self.sql(
-            "INSERT INTO datasense.source_tables (source_id, slug, resource, key) "
-            "SELECT id, 'rows', 's' || substr(slug, 2), '{id}' FROM datasense.sources"
+            "INSERT INTO datasense.source_tables (source_id, slug, resource, key) SELECT s.id, 'rows', "
+            "o.slug || '-' || s.slug || '.csv', '{id}' FROM datasense.sources s JOIN datasense.organizations o "
+            "ON o.id = s.org_id"
         )
         # nothing is to be planned anew: the benchmark says what is due
         self.sql("UPDATE datasense.source_status SET replan = false")
