@@ -7,13 +7,17 @@ a connection for every query: about a hundred a run, each a process of the serve
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 # No public name exists for the local compute log manager; dagster.yaml can name it, Python cannot import it otherwise.
-from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager  # noqa: TID251
+from dagster._core.storage.compute_log_manager import CapturedLogContext, ComputeIOType  # noqa: TID251
+from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager  # noqa: TID251
 from dagster_postgres import (
     DagsterPostgresStorage,
     PostgresEventLogStorage,
@@ -21,6 +25,7 @@ from dagster_postgres import (
     PostgresScheduleStorage,
 )
 
+from datasense_assets.running.step_output import kept
 from datasense_assets.settings import get_settings
 
 if TYPE_CHECKING:
@@ -185,7 +190,7 @@ class HomeStorage(DagsterPostgresStorage):
 
 
 class HomeComputeLogs(LocalComputeLogManager):
-    """Stdout and stderr of runs under DATASENSE_HOME."""
+    """Stdout and stderr of runs under DATASENSE_HOME, shown by the process too."""
 
     @classmethod
     def config_type(cls) -> Mapping[str, Any]:
@@ -197,3 +202,15 @@ class HomeComputeLogs(LocalComputeLogManager):
         """Write below `compute_logs/` of the home folder."""
         del config_value
         return cls(base_dir=str(get_settings().home / "compute_logs"), inst_data=inst_data)
+
+    @contextmanager
+    def capture_logs(self, log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
+        """Keep what the run's steps print, without the programs that Dagster starts for it."""
+        streams = ((sys.stdout, ComputeIOType.STDOUT), (sys.stderr, ComputeIOType.STDERR))
+        with kept([(stream, self._path(log_key, IO_TYPE_EXTENSION[kind])) for stream, kind in streams]):
+            yield CapturedLogContext(log_key)
+        # a file that is there says that nothing more comes
+        self._path(log_key, "complete").touch()
+
+    def _path(self, log_key: Sequence[str], extension: str) -> Path:
+        return Path(self.get_captured_local_path(log_key, extension))
