@@ -20,7 +20,7 @@ from datasense_assets.running.owners import catalog_engine
 if TYPE_CHECKING:
     from datasense_assets.catalog.state import FailureRecord
 
-INTERVAL_SECONDS = 15
+INTERVAL_SECONDS = 30
 # Between Dagster's word that a run starts and its being on its way there is a blink, on a busy machine a long one.
 _ON_ITS_WAY = timedelta(seconds=20)
 # Of lanes whose runs say how fresh a source is.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # The rest of the night's work waits in the catalog and not in the queue.
 MOST_IN_QUEUE = 20
-INTERVAL_SECONDS = 30
+INTERVAL_SECONDS = 60
 
 
 def reread_key(source_id: int, slot: datetime) -> str:

@@ -37,7 +37,7 @@ def build_stale_sensor(index: GraphIndex, settings: Settings) -> dg.SensorDefini
     @dg.sensor(
         name="stale_recipes",
         asset_selection=dg.AssetSelection.all(),
-        minimum_interval_seconds=settings.due_interval_seconds,
+        minimum_interval_seconds=settings.recipes_interval_seconds,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Asks for one run an organisation of the recipes whose inputs have new data.",
     )

@@ -34,10 +34,13 @@ if TYPE_CHECKING:
 # A connection that was in use a moment ago needs no question whether it is alive.
 _ASK_AFTER_SECONDS = 5.0
 _KEPT_OPEN = 4
+_TICKS_PUT_AWAY_EVERY_SECONDS = 600.0
 # By URL: the databases whose tables this process has seen, and what it knows of their indexes.
 _prepared: set[str] = set()
 _known_indexes: dict[str, tuple[dict[str, bool], dict[str, bool]]] = {}
 _seen: dict[str, _Seen] = {}
+# By URL, sensor or schedule, and kind of tick: when this process last put old ones away.
+_put_away: dict[tuple[str, str, tuple[str, ...]], float] = {}
 
 
 def storage_url() -> str:
@@ -140,6 +143,7 @@ class _PooledSchedules(PostgresScheduleStorage):
 
     def __init__(self, url: str, *, create: bool) -> None:
         self._seen = _seen[url]
+        self._url = url
         super().__init__(url, should_autocreate_tables=create)
         self._engine = pooled_engine(url)
 
@@ -154,6 +158,18 @@ class _PooledSchedules(PostgresScheduleStorage):
     def has_built_index(self, migration_name: str) -> bool:
         """Whether a migration of data has been done."""
         return self._seen.has(f"migration {migration_name}", partial(super().has_built_index, migration_name))
+
+    def purge_ticks(
+        self, origin_id: str, selector_id: str, before: float, tick_statuses: Sequence[Any] | None = None
+    ) -> None:
+        """Put away what `retention` no longer keeps: the daemon asks after each tick for each status, a hundred times a
+        minute, and what is kept for days need not be looked through that often.
+        """
+        which = (self._url, selector_id, tuple(status.value for status in tick_statuses or ()))
+        if monotonic() - _put_away.get(which, float("-inf")) < _TICKS_PUT_AWAY_EVERY_SECONDS:
+            return
+        _put_away[which] = monotonic()
+        super().purge_ticks(origin_id, selector_id, before, tick_statuses)
 
 
 class HomeStorage(DagsterPostgresStorage):

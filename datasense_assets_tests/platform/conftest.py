@@ -57,6 +57,8 @@ def world(module_database: str, kobo: Any, tmp_path_factory: pytest.TempPathFact
             "CLEAN_WATER_KOBO_TOKEN": "demo-token-of-clean-water",
             "HIMALAYA_SPRINGS_KOBO_TOKEN": "demo-token-of-himalaya-springs",
             "DATASENSE_DUE_INTERVAL_SECONDS": "5",
+            "DATASENSE_RECIPES_INTERVAL_SECONDS": "5",
+            "DATASENSE_RELOAD_INTERVAL_SECONDS": "5",
             "DATASENSE_LOG_FORMAT": "json",
         },
     )

@@ -143,6 +143,7 @@ def running_queue(
             "DAGSTER_HOME": str(home),
             "QUEUE_TEST_TOKEN": "token",
             "DATASENSE_DUE_INTERVAL_SECONDS": "1",
+            "DATASENSE_RECIPES_INTERVAL_SECONDS": "1",
             "DATASENSE_REQUESTS_INTERVAL_SECONDS": "1",
             "DATASENSE_BACKFILL_CHUNK": "2",
             **variables,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import dagster as dg
 import psycopg
 import pytest
+from dagster._core.scheduler.instigation import InstigatorType, TickData, TickStatus
 from sqlalchemy.event import listen
 
 from datasense_assets.running.storage import pooled_engine, storage_url
@@ -103,3 +105,35 @@ def _idle(engine) -> list:  # type: ignore[no-untyped-def,type-arg]
     for record in found:
         engine.pool._do_return_conn(record)
     return found
+
+
+def test_old_ticks_are_put_away_once_for_all_looks_of_a_while(home: Path, database_url: str) -> None:
+    day = 86_400.0
+
+    def tick(instance: dg.DagsterInstance, age: float) -> None:
+        instance.create_tick(
+            TickData(
+                instigator_origin_id="origin",
+                instigator_name="due_sources",
+                instigator_type=InstigatorType.SENSOR,
+                status=TickStatus.SKIPPED,
+                timestamp=time.time() - age,
+                selector_id="due",
+            )
+        )
+
+    def purge(instance: dg.DagsterInstance, selector: str = "due") -> None:
+        instance.purge_ticks("origin", selector, time.time() - 2 * day, [TickStatus.SKIPPED])
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        tick(instance, 3 * day)
+        tick(instance, 1 * day)
+        purge(instance)
+        assert len(instance.get_ticks("origin", "due")) == 1
+        asked: list[str] = []
+        listen(pooled_engine(storage_url()), "before_cursor_execute", lambda *call: asked.append(call[2]))
+        for _ in range(5):
+            purge(instance)
+        assert asked == []
+        purge(instance, "another")
+        assert len(asked) == 1
