@@ -173,7 +173,7 @@ def started(count: int, orgs: int, folder: Path) -> Iterator[tuple[Running, Plac
         places = Places(count, orgs, folder, stack)
         mail = MailServer(lambda subject: told.append((datetime.now(UTC), subject)))
         mail.set_running(True)
-        stack.callback(mail.set_running, False)
+        stack.callback(mail.close)
         variables = {**places.environment(), "DAY_MAIL": mail.url, "DATASENSE_OPERATOR_CONTACTS": mail.url,
                      "DATASENSE_ALERTS_INTERVAL_SECONDS": "5"}  # fmt: skip
         running = stack.enter_context(platform(**variables))

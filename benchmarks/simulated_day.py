@@ -199,10 +199,14 @@ def simulate(
     hours: float = 24,
     outages: Outages | None = None,
     tick: timedelta = MINUTE,
+    start: datetime | None = None,
 ) -> Day:
-    """Let the platform live through so many hours; `settings` lead to `catalog`, which holds nothing yet."""
+    """Let the platform live through so many hours from `start` on (None: from now on).
+
+    `settings` lead to `catalog`, which holds nothing yet.
+    """
     outages = outages or Outages()
-    start = datetime.now(UTC).replace(second=0, microsecond=0) + MINUTE
+    start = start or datetime.now(UTC).replace(second=0, microsecond=0) + MINUTE
     day, now = Day(start, start + timedelta(hours=hours)), [start]
     _fill(catalog, orgs, sources)
     with catalog.connect() as connection:
@@ -235,7 +239,7 @@ def simulate(
             while now[0] < day.end:
                 world.step(tick)
     finally:
-        mail.set_running(False)
+        mail.close()
         database.close()
     return day
 

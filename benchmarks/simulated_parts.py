@@ -92,9 +92,11 @@ class MailServer:
 
     def __init__(self, got: Callable[[str], None]) -> None:
         self._got = got
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = int(probe.getsockname()[1])
+        # bound all the time, so that the system gives its port to nobody while the server is stopped
+        self._place = socket.socket()
+        self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._place.bind(("127.0.0.1", 0))
+        self._port = int(self._place.getsockname()[1])
         self._controller: Any = None
 
     @property
@@ -118,6 +120,11 @@ class MailServer:
         elif not wanted and self._controller is not None:
             self._controller.stop()
             self._controller = None
+
+    def close(self) -> None:
+        """Stop it for good."""
+        self.set_running(False)
+        self._place.close()
 
 
 class Database:

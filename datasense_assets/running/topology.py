@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from datasense_assets.settings import get_settings
 
 LOCATION = "datasense"
 _DEFINITIONS = "datasense_assets.definitions"
+# Below the range that the OS gives to outgoing connections: one of those is soon gone to one.
+_PORTS = range(25_432, 28_000)
 
 
 @dataclass(frozen=True)
@@ -119,9 +122,7 @@ def _program(name: str) -> str:
 
 def free_port() -> int:
     """A port on loopback that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return next(port for port in random.sample(_PORTS, len(_PORTS)) if is_free("127.0.0.1", port))
 
 
 def is_free(host: str, port: int) -> bool:

@@ -20,7 +20,7 @@ from datasense_assets.recipes.versions import COMPILER_VERSION
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.running.scope import scoped_to
 from datasense_assets_tests.assets.conftest import Yard
-from datasense_assets_tests.assets.test_source_runs import today
+from datasense_assets_tests.places import today
 
 WELLS = "clean_water/wells/wells"
 GOOD = "well,district,depth,phone\nw1,Ajmer,12,98290 11111\nw2,Ajmer,3,98290 22222\nw3,Alwar,7,98290 33333\n"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import openpyxl
 import pytest
@@ -15,11 +13,8 @@ import yaml
 
 from datasense_assets.running.tags import FULL
 from datasense_assets_tests.assets.conftest import Yard
+from datasense_assets_tests.places import today
 from datasense_assets_tests.stand_ins.s3 import KEY, SECRET, serve
-
-
-def today() -> str:
-    return datetime.now(ZoneInfo("Asia/Kolkata")).date().isoformat()
 
 
 def documented() -> list[dict[str, Any]]:

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from datasense_assets_tests.assets.conftest import Yard
+from datasense_assets_tests.places import today
 from datasense_assets_tests.stand_ins.google_book import Book, Cell, Tab
 from datasense_assets_tests.stand_ins.google_sheets import Account, serve
 
 ACCOUNT = Account("reader@project.iam.gserviceaccount.com")
-
-
-def today() -> str:
-    return datetime.now(ZoneInfo("Asia/Kolkata")).date().isoformat()
 
 
 def columns_of(yard: Yard, table: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 
@@ -17,6 +16,7 @@ from datasense_assets.running.local import LocalRun
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import Settings, Shard, get_settings
 from datasense_assets_tests.assets.conftest import Yard
+from datasense_assets_tests.places import today
 
 NOW = datetime.now(UTC)
 STAGING = "staging_org_clean_water"
@@ -30,7 +30,7 @@ def census(yard: Yard, slug: str) -> dict[str, object]:
 
 
 def load(yard: Yard, slug: str) -> LocalRun:
-    return yard.run(f"clean_water/{slug}", partition=datetime.now(ZoneInfo("Asia/Kolkata")).date().isoformat())
+    return yard.run(f"clean_water/{slug}", partition=today())
 
 
 def tidy(*, dry_run: bool = False, now: datetime = NOW) -> dict[tuple[str, str], Tidied]:

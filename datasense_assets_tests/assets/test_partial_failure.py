@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
@@ -18,6 +17,7 @@ from datasense_assets.running import failures
 from datasense_assets.running.scope import scope_of, scoped_to
 from datasense_assets.running.tags import selected
 from datasense_assets_tests.assets.conftest import TOKEN, Yard
+from datasense_assets_tests.places import today
 from datasense_assets_tests.stand_ins import google_book, google_sheets, surveycto
 from examples import kobo_faults
 from examples.kobo_form import Form
@@ -102,10 +102,6 @@ def sheets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
 def apply(yard: Yard, case: Case) -> None:
     tables = [{"slug": name, "resource": name} for name in TABLES]
     yard.apply({"slug": "forms", **case.source, "tables": tables, "partitions": {"start": "2026-01-01"}})
-
-
-def today() -> str:
-    return datetime.now(ZoneInfo("Asia/Kolkata")).date().isoformat()
 
 
 @pytest.mark.parametrize("kind", [kobo, scto, sheets])

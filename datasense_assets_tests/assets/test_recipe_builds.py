@@ -18,7 +18,7 @@ from datasense_assets.settings import get_settings
 from datasense_assets_tests.assets.conftest import Yard
 from datasense_assets_tests.assets.test_lost_runs import any_job
 from datasense_assets_tests.assets.test_recipe_runs import ABOVE, DEEP, apply
-from datasense_assets_tests.assets.test_source_runs import today
+from datasense_assets_tests.places import today
 
 WELLS, DEEP_WELLS, TOP = "clean_water/wells/wells", "clean_water/recipes/deep_wells", "clean_water/recipes/above"
 

@@ -10,8 +10,8 @@ import psycopg
 import pytest
 
 from datasense_assets_tests.assets.conftest import Yard
-from datasense_assets_tests.assets.test_source_runs import today
 from datasense_assets_tests.conftest import fresh_database
+from datasense_assets_tests.places import today
 
 DEEP: dict[str, Any] = {
     "name": "deep_wells",

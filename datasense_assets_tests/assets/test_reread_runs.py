@@ -15,6 +15,7 @@ from datasense_assets.automation.due import RUN_KEY
 from datasense_assets.automation.nights import next_night, weekday_of
 from datasense_assets.running.local import LocalRun
 from datasense_assets_tests.assets.conftest import TOKEN, Yard
+from datasense_assets_tests.places import today
 from examples.kobo_faults import unavailable
 from examples.kobo_form import Form
 from examples.kobo_stand_in import StandIn, serve
@@ -53,10 +54,6 @@ def apply(yard: Yard, server: StandIn, **config: Any) -> int:
         }
     )
     return int(yard.rows("SELECT id FROM datasense.sources")[0][0])
-
-
-def today() -> str:
-    return datetime.now(ZoneInfo(ZONE)).date().isoformat()
 
 
 def live(yard: Yard) -> LocalRun:

@@ -15,7 +15,8 @@ from datasense_assets.cli.main import app
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.running.tags import FULL
 from datasense_assets_tests.assets.conftest import TOKEN, Yard
-from datasense_assets_tests.assets.test_source_runs import FORM, FORMS, file, forms, today
+from datasense_assets_tests.assets.test_source_runs import FORM, FORMS, file, forms
+from datasense_assets_tests.places import today
 from examples.kobo_faults import missing
 from examples.kobo_form import Form
 from examples.kobo_stand_in import serve

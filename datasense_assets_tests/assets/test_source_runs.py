@@ -14,6 +14,7 @@ import pytest
 from datasense_assets import definitions
 from datasense_assets.warehouse.leases import acquire
 from datasense_assets_tests.assets.conftest import TOKEN, Yard
+from datasense_assets_tests.places import today
 from examples.kobo_faults import missing
 
 FORM = "aVWpQ7rT2xKcLm9sNd4HzB"
@@ -33,10 +34,6 @@ def forms(kobo: Any, **more: Any) -> dict[str, Any]:
 
 def file(path: Path, **more: Any) -> dict[str, Any]:
     return {"slug": "wells", "connector": "csv", "config": {"url": str(path)}, **more}
-
-
-def today() -> str:
-    return datetime.now(ZoneInfo("Asia/Kolkata")).date().isoformat()
 
 
 def loaded(yard: Yard, table: str) -> int:
@@ -73,13 +70,14 @@ def test_a_backfill_reads_exactly_its_window_in_every_grain(yard: Yard, kobo: An
 
 def test_the_first_live_load_takes_the_whole_history_with_its_repeat_groups(yard: Yard, kobo: Any) -> None:
     yard.apply(forms(kobo, partitions={"start": "2025-09-01"}))
-    done = yard.run(f"{FORMS}/visits", partition=today())
+    day = today()
+    done = yard.run(f"{FORMS}/visits", partition=day)
     assert done.success, done.failures
     submissions = kobo.site.accounts["demo-token-of-clean-water"][0].submissions
     assert loaded(yard, "health_forms__visits") == len(submissions)
     visits = dg.AssetKey([*FORMS.split("/"), "visits"])
     marked = yard.instance.get_materialized_partitions(visits)
-    days = (date.fromisoformat(today()) - date(2025, 9, 1)).days + 1
+    days = (date.fromisoformat(day) - date(2025, 9, 1)).days + 1
     assert len(marked) == days
     repeats = yard.rows("SELECT slug FROM datasense.source_tables WHERE parent_id IS NOT NULL")
     assert repeats

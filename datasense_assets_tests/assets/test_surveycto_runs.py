@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from datasense_assets.running.tags import FULL
 from datasense_assets_tests.assets.conftest import Yard
+from datasense_assets_tests.places import today
 from datasense_assets_tests.stand_ins.surveycto import PASSWORD, USER, Dataset, Form, StandIn, serve
 
 START = datetime(2026, 1, 10, 20, 0, 0, tzinfo=UTC)  # 01:30 of the 11th in Asia/Kolkata
@@ -45,10 +45,6 @@ def apply(yard: Yard, server: StandIn, monkeypatch: pytest.MonkeyPatch, **config
             "partitions": {"start": "2026-01-01"},
         }
     )
-
-
-def today() -> str:
-    return datetime.now(ZoneInfo("Asia/Kolkata")).date().isoformat()
 
 
 def test_live_runs_load_the_form_with_its_repeats_and_then_only_what_is_new(

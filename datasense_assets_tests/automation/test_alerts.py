@@ -36,7 +36,7 @@ from datasense_assets.catalog.troubles import Trouble, troubles
 from datasense_assets.running import owners
 from datasense_assets.settings import Settings, get_settings
 from datasense_assets.warehouse.database import engine
-from datasense_assets_tests.platform.running import free_port
+from datasense_assets_tests.places import free_port
 
 NOW = datetime(2030, 1, 2, 12, 0, tzinfo=UTC)
 SECRET = "s3cr3t-path-of-the-hook"

@@ -23,8 +23,6 @@ from datasense_assets.running.graph_index import GraphIndex
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 
-NOW = datetime.now(UTC)
-
 
 @pytest.fixture
 def catalog(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
@@ -39,6 +37,7 @@ def catalog(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
 
 def add(catalog: Any, org: str, count: int, *, tier: str = "standard", late: int = 0, host: str = "") -> list[int]:
     """So many due sources of an organisation, `late` minutes ago and a second apart, each on a server of its own."""
+    first = datetime.now(UTC) - timedelta(minutes=late, seconds=count)
     with catalog.begin() as connection:
         found = connection.execute(
             text(
@@ -67,7 +66,7 @@ def add(catalog: Any, org: str, count: int, *, tier: str = "standard", late: int
             )
             connection.execute(
                 text("UPDATE datasense.source_status SET next_due_at = :at WHERE source_id = :id"),
-                {"id": made, "at": NOW - timedelta(minutes=late) + timedelta(seconds=number)},
+                {"id": made, "at": first + timedelta(seconds=number)},
             )
             ids.append(made)
     return ids
@@ -219,7 +218,7 @@ def test_sources_that_failed_the_last_time_are_few_in_the_queue_and_marked(catal
     assert len(marked) == MOST_FAILING
     assert {request.tags["datasense/org"] for request in requests if request not in marked} == {"well"}
     with catalog.connect() as connection:
-        rows = due_sources(connection, NOW + timedelta(minutes=1), 100, no_failing=True)
+        rows = due_sources(connection, datetime.now(UTC), 100, no_failing=True)
     assert [row.slug for row in rows if not row.slot_asked] == []
     assert len([row for row in rows if row.slot_asked]) == MOST_FAILING + 2
 
@@ -290,4 +289,6 @@ def test_a_schedule_that_means_nothing_stops_nobody_else_and_is_told(catalog: An
         assert told.path == "clean-water/s-0/visits"
         assert "schedule means nothing" in told.why
         assert "0 6 * * *" in told.what_to_do
-        assert [each.path for each in troubles(connection, NOW) if each.kind == "failing"] == ["clean-water/s-0"]
+        assert [each.path for each in troubles(connection, datetime.now(UTC)) if each.kind == "failing"] == [
+            "clean-water/s-0"
+        ]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -14,10 +14,6 @@ from examples.kobo_stand_in import serve
 from examples.make_submissions import demo_accounts
 
 pytestmark = pytest.mark.xdist_group("cli-runs")
-
-
-def today() -> str:
-    return datetime.now(UTC).date().isoformat()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -120,22 +121,22 @@ def test_an_answer_that_trickles_for_ever_ends_at_a_deadline_and_is_not_asked_fo
     monkeypatch.setattr(http, "MAX_JSON_SECONDS", 0.5)
     monkeypatch.setattr(http, "MAX_FILE_SECONDS", 0.5)
     with trickling(start) as (url, came):
-        begun = time.monotonic()
+        # that it ends is what this is about: such a server never does
         with pytest.raises(Unavailable, match="too long to answer"):
             client.get_json(url)
         with pytest.raises(Unavailable, match="too long to answer"):
             client.download(url, tmp_path / "file")
-        assert time.monotonic() - begun < 20
     assert len(came) == 2
 
 
 def test_a_deadline_is_of_one_request_and_the_next_starts_anew(
     web: Web, client: HttpClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http, "MAX_JSON_SECONDS", 0.5)
     url = web.on("/a", b"1")
     assert client.get_json(url) == 1
-    threading.Event().wait(0.6)
+    later = time.monotonic() + http.MAX_JSON_SECONDS + 1
+    monkeypatch.setattr(network, "time", SimpleNamespace(monotonic=lambda: later))
+    monkeypatch.setattr(http, "time", SimpleNamespace(monotonic=lambda: later))
     assert client.get_json(url) == 1
 
 

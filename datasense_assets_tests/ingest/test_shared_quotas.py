@@ -159,8 +159,9 @@ def test_a_short_pause_is_waited_for_by_all_and_counted_as_throttled(workers: Wo
     form = demo_accounts(date(2026, 1, 1))[1].forms[0]
     with serve_kobo([form], token="sesame") as kobo:
         workers.apply([kobo_source(kobo, form)])
-        kobo.fail(kobo_faults.throttled(3, times=1))
-        told = workers.read(["forms"] * 3, 6.0, KOBO_TOKEN="sesame")
+        # longer than all of them read, so that each comes to it, however late it is given a processor
+        kobo.fail(kobo_faults.throttled(12, times=1))
+        told = workers.read(["forms"] * 3, 9.0, KOBO_TOKEN="sesame")
         assert [request.status for request in kobo.requests].count(429) == 1
     assert [one["failures"] for one in told] == [[]] * 3
     assert all(one["waited"] > 2.0 for one in told)

@@ -24,7 +24,8 @@ from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.kubernetes import chart
-from datasense_assets_tests.platform.running import ROOT, Platform, free_port, until
+from datasense_assets_tests.places import free_port
+from datasense_assets_tests.platform.running import ROOT, Platform, until
 from datasense_assets_tests.stand_ins.kubernetes import Cluster, serve
 from examples.kobo_faults import Fault
 from examples.kobo_stand_in import serve as serve_kobo
@@ -33,7 +34,6 @@ from examples.make_submissions import demo_accounts
 SOURCES = ("killed", "cancelled", "unpullable")
 TOKEN = "token-of-the-cluster-tests"
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
-START_SECONDS = 40
 
 
 class Gate:
@@ -45,7 +45,7 @@ class Gate:
 
     def _hold(self) -> None:
         self._arrived.release()
-        self._opened.wait(200)
+        self._opened.wait(600)
 
     def wait(self) -> None:
         """Until all runs are held."""
@@ -97,7 +97,7 @@ def _values(home: Path, url: str) -> chart.Values:
     # in the folder where daemon and test work, and no pod: a run that opened the cluster's API for itself would fail
     launcher.update(loadInclusterConfig=False, kubeconfigFile="kubeconfig")
     monitoring = values["dagsterDaemon"]["runMonitoring"]
-    monitoring.update(pollIntervalSeconds=2, startTimeoutSeconds=START_SECONDS)
+    monitoring.update(pollIntervalSeconds=2)
     values["dagsterDaemon"]["runCoordinator"]["config"]["customRunCoordinator"]["config"][
         "dequeue_interval_seconds"
     ] = 1
@@ -202,6 +202,8 @@ def _fill(cluster: Cluster, values: chart.Values, url: str, image: str) -> None:
         "DATASENSE_DATABASE_URL": url,
         "DATASENSE_ALLOW_PRIVATE_ADDRESSES": "true",
         "CLUSTER_KOBO_TOKEN": TOKEN,
+        # runs are held for as long as a test takes, which on a busy machine is more than a server may be silent for
+        "DATASENSE_HTTP_TIMEOUT": "600",
     }
     password = unquote(urlsplit(url).password or "none")
     store.secrets[values["global"]["postgresqlSecretName"]] = {chart.PASSWORD_KEY: password}

@@ -12,7 +12,7 @@ import pytest
 
 from datasense_assets.running.pods import rows_of
 from datasense_assets.running.tags import Selected
-from datasense_assets_tests.kubernetes.conftest import START_SECONDS, Gate, World, command
+from datasense_assets_tests.kubernetes.conftest import Gate, World, command
 from datasense_assets_tests.platform.running import until
 
 pytestmark = [pytest.mark.xdist_group("kubernetes"), pytest.mark.timeout(300)]
@@ -99,7 +99,14 @@ def test_a_cancelled_run_has_its_job_deleted_and_loads_nothing(world: World, hel
 
 def test_a_run_whose_image_cannot_be_pulled_fails_saying_so_and_is_run_once_it_can(world: World, held: None) -> None:
     first = world.runs("unpullable")[0]
-    assert world.ended(first.run_id, seconds=START_SECONDS + 60) == "FAILURE"
+    assert world.instance.run_monitoring_start_timeout_seconds == 300
+    # the minutes that an image may take to come are not waited for
+    world.platform.execute(
+        "UPDATE event_logs SET timestamp = timestamp - interval '300 s' "
+        "WHERE run_id = %s AND dagster_event_type = 'PIPELINE_STARTING'",
+        first.run_id,
+    )
+    assert world.ended(first.run_id) == "FAILURE"
     said = world.said(first.run_id)
     assert "ErrImagePull" in said
     assert f'Failed to pull image "{world.image}"' in said

@@ -221,11 +221,11 @@ def test_each_thing_that_is_not_well_is_said_and_nothing_else(
         tick(5)
         assert reasons() == ""
         beat(500, "SENSOR")
-        assert re.fullmatch(r"daemon: SENSOR has not been heard of for 50\d s\.", reasons())
+        assert re.fullmatch(r"daemon: SENSOR has not been heard of for 5\d\d s\.", reasons())
         beat(5)
         for age, status, words in (
-            (500, "SUCCESS", r"due_sources was last evaluated 50\d s ago\."),
-            (5, "FAILURE", r"due_sources was last evaluated \d s ago, and failed\."),
+            (500, "SUCCESS", r"due_sources was last evaluated 5\d\d s ago\."),
+            (5, "FAILURE", r"due_sources was last evaluated \d+ s ago, and failed\."),
         ):
             tick(age, status)
             assert re.fullmatch(f"due_tick: {words}", reasons())

@@ -86,19 +86,17 @@ class Queue:
         """Nothing is due, queued or goes on when this returns, and the limits are those of dagster.yaml."""
         self.platform.execute("DELETE FROM datasense.run_limits")
         self.platform.execute("UPDATE datasense.source_status SET next_due_at = NULL")
-        empty = 0
+        # a look that went on meanwhile may still make runs; one that began after it has seen that nothing is due
+        self.platform.is_looked_at()
 
         def is_quiet() -> bool:
-            """A look that had begun may still make runs, so one empty queue is not enough."""
-            nonlocal empty
             waiting, going = self.runs(WAITING), self.runs(GOING)
             for run in waiting:
                 self.instance.report_run_canceled(run)
             for run in going:
                 if run.status is dg.DagsterRunStatus.STARTED:
                     self.end(run.run_id)
-            empty = 0 if waiting or going else empty + 1
-            return empty > 5
+            return not waiting and not going
 
         until("the queue is empty", is_quiet)
 

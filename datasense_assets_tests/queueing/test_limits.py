@@ -138,7 +138,7 @@ def test_a_click_starts_while_five_hundred_scheduled_syncs_wait(queue: Queue) ->
     waited = len(queue.runs(WAITING, **going))
     assert waited >= 500
     click = queue.ui.click(path("free", "click"), partition="2026-01-02")
-    queue.goes_on(click, seconds=30)
+    queue.goes_on(click)
     # it passed all of them: nobody was started or ended for it
     assert len(queue.runs(WAITING, **going)) == waited
     assert len(queue.runs(GOING, **going)) == 5
@@ -151,7 +151,7 @@ def test_an_organisations_own_syncs_leave_one_of_its_places_to_its_people(queue:
     until("all four were asked for", lambda: len(queue.runs((*WAITING, *GOING), **scheduled)) == 4)
     queue.looks_at_all()
     assert (len(queue.runs(GOING, **scheduled)), len(queue.runs(WAITING, **scheduled))) == (2, 2)
-    queue.goes_on(queue.ui.click(path("org", "click"), partition="2026-01-02"), seconds=30)
+    queue.goes_on(queue.ui.click(path("org", "click"), partition="2026-01-02"))
     assert (len(queue.runs(GOING, **scheduled)), len(queue.runs(WAITING, **scheduled))) == (2, 2)
 
 
@@ -165,7 +165,7 @@ def test_recipes_and_syncs_together_leave_one_of_all_places_to_people(queue: Que
     ]
     until("three go on", lambda: len([run for run in asked if queue.status(run) in GOING]) >= 3)
     click = queue.ui.click(path("host", "click"), partition="2026-01-02")
-    queue.goes_on(click, seconds=30)
+    queue.goes_on(click)
     going = [run for run in asked if queue.status(run) in GOING]
     assert len(going) == 3
     queue.end(going[0])

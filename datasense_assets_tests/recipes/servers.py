@@ -6,7 +6,6 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 import threading
@@ -18,6 +17,8 @@ import psycopg
 import pytest
 from psycopg import conninfo
 
+from datasense_assets_tests.places import free_port
+
 _START_SECONDS = 60
 
 
@@ -26,12 +27,6 @@ def missing(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what} is not installed; .ci/run installs it")
     pytest.skip(f"{what} is not installed")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def ordinary_user() -> str | None:

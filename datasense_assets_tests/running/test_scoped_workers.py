@@ -36,8 +36,10 @@ def count():
         "made": sorted({k.to_user_string() for o in held if o.is_executable for k in o.keys}),
         "checks": sorted({k.name for o in held for k in o.check_keys}),
     }
-    with open(os.path.join(os.environ["COUNT_FOLDER"], f"{os.getpid()}.json"), "w") as file:
+    path = os.path.join(os.environ["COUNT_FOLDER"], str(os.getpid()))
+    with open(path, "w") as file:
         json.dump(said, file)
+    os.rename(path, path + ".json")  # whole, for whoever looks meanwhile
 atexit.register(count)
 """
 MANY = """

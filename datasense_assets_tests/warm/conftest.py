@@ -22,7 +22,8 @@ import yaml
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
 from datasense_assets_tests.conftest import fresh_database
-from datasense_assets_tests.platform.running import ROOT, Graphql, Platform, free_port, until
+from datasense_assets_tests.places import free_port
+from datasense_assets_tests.platform.running import ROOT, Graphql, Platform, until
 from datasense_assets_tests.warm.gates import Gates, serve_gates
 
 
@@ -234,7 +235,7 @@ def manifest(gates: Gates) -> dict[str, Any]:
 def _quick(config: dict[str, Any]) -> None:
     """The settings of dagster.yaml, looked at more often; the limits are not what this is about."""
     config["run_coordinator"]["config"]["dequeue_interval_seconds"] = 1
-    config["run_monitoring"].update(poll_interval_seconds=1, cancel_timeout_seconds=40)
+    config["run_monitoring"].update(poll_interval_seconds=1, cancel_timeout_seconds=120)
     config["concurrency"]["runs"] = {
         "max_concurrent_runs": 50,
         "tag_concurrency_limits": [
@@ -255,7 +256,9 @@ def warm(server_url: str, platform_template: str, tmp_path_factory: pytest.TempP
         serve_gates() as gates,
         pytest.MonkeyPatch.context() as patch,
     ):
-        platform = Platform(home, url, variables={"DAGSTER_HOME": str(home), "DATASENSE_REDIS_URL": broker.url})
+        variables = {"DAGSTER_HOME": str(home), "DATASENSE_REDIS_URL": broker.url}
+        # a run is held for as long as the test takes, which on a busy machine is more than a server may be silent for
+        platform = Platform(home, url, variables={**variables, "DATASENSE_HTTP_TIMEOUT": "600"})
         (home / "acme.yaml").write_text(yaml.safe_dump(manifest(gates)), encoding="utf-8")
         platform.datasense("apply", "--no-discover", str(home / "acme.yaml"))
         for name in ("DATASENSE_HOME", "DATASENSE_DATABASE_URL", "DATASENSE_REDIS_URL", "DAGSTER_HOME"):

@@ -52,7 +52,7 @@ def serve_gates() -> Iterator[Gates]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            body = gates.answer(self.path.partition("?")[0], 120.0)
+            body = gates.answer(self.path.partition("?")[0], 600.0)
             try:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/csv")

@@ -19,7 +19,8 @@ import yaml
 from datasense_assets.cli.main import app
 from datasense_assets.settings import get_settings
 from datasense_assets_tests.conftest import fresh_database
-from datasense_assets_tests.platform.running import ROOT, Graphql, Platform, free_port, until
+from datasense_assets_tests.places import free_port
+from datasense_assets_tests.platform.running import ROOT, Graphql, Platform, until
 from datasense_assets_tests.warm.conftest import manifest, redis_program
 from datasense_assets_tests.warm.gates import serve_gates
 

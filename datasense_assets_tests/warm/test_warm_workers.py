@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,9 @@ import pytest
 from datasense_assets_tests.platform.running import until
 from datasense_assets_tests.warm.conftest import SOURCES, Warm, Worker
 from datasense_assets_tests.warm.inspected_worker import FOUND
+
+# What Dagster's daemon says of a run that did not stop when it was asked to.
+GIVEN_UP = "seconds to cancel"
 
 pytestmark = [pytest.mark.xdist_group("warm"), pytest.mark.timeout(300)]
 
@@ -55,10 +59,12 @@ def test_a_child_that_is_killed_fails_its_run_which_is_tried_again_at_once(warm:
     assert "The worker that executed the run is gone" in warm.said(run_id)
     pool = warm.instance.event_log_storage.get_concurrency_info("connector_csv")
     assert not [slot for slot in pool.claimed_slots if slot.run_id == run_id], "its place in the pool is free at once"
+    # as is what it was loading: the retry does not wait for the minute after which the hold would be over
+    held = "SELECT count(*) FROM datasense.leases WHERE owner LIKE %s AND expires_at > now()"
+    assert warm.platform.rows(held, f"{run_id}/%") == [(0,)]
     again = warm.retry_of(run_id)
     warm.let("held_one")
-    # what the dead run held is free: the retry does not wait for it to run out, which takes a minute
-    warm.succeeds(again, seconds=30)
+    warm.succeeds(again)
     assert warm.gates.asked["held-one"] == 2
     assert worker.process.poll() is None
 
@@ -118,18 +124,18 @@ def test_a_cancel_is_heeded_at_any_moment_and_never_tried_again(warm: Warm, work
     outcomes = {}
     for wait in (0.0, 0.05, 0.15, 0.3, 0.8, 1.3):
         run_id = warm.click("four")
-        until("it is time to cancel", _seconds_pass(wait))
+        threading.Event().wait(wait)
         if warm.status(run_id) != "SUCCESS":
             warm.terminate(run_id)
-        outcomes[run_id] = warm.becomes(run_id, "CANCELED", "FAILURE", "SUCCESS", seconds=20)
+        outcomes[run_id] = warm.becomes(run_id, "CANCELED", "FAILURE", "SUCCESS")
     # one that was over before the cancel came may have succeeded
     assert "CANCELED" in outcomes.values()
     assert set(outcomes.values()) <= {"CANCELED", "SUCCESS"}
     in_step = warm.into_step("held_four")
-    asked_at = time.monotonic()
     warm.terminate(in_step)
-    warm.becomes(in_step, "CANCELED", seconds=20)
-    assert time.monotonic() - asked_at < 10
+    warm.becomes(in_step, "CANCELED")
+    for run_id in (*outcomes, in_step):
+        assert GIVEN_UP not in warm.said(run_id), "its worker was not waited for until the daemon gave up"
     # the process that was interrupted goes on to the next run
     warm.succeeds(warm.click("four"))
     tried_again = warm.platform.rows(
@@ -143,7 +149,8 @@ def test_a_cancel_is_heeded_while_redis_is_away(warm: Warm, worker: Worker) -> N
     warm.redis.stop()
     try:
         warm.terminate(run_id)
-        warm.becomes(run_id, "CANCELED", seconds=20)
+        warm.becomes(run_id, "CANCELED")
+        assert GIVEN_UP not in warm.said(run_id)
     finally:
         warm.redis.start()
 

@@ -1,0 +1,48 @@
+"""What tests share with everything else on their machine, and must not run into: its ports and its days."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from datetime import datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+# Below the ports that the system gives to connections: one of those may be gone before the server that it is meant for
+# comes to bind it. A part for each of pytest's workers, so that two of them choose different ones.
+_FIRST, _A_WORKER, _WORKERS = 28_000, 290, 16
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """A port of loopback for a server that a test starts; never the same one twice."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _WORKERS
+    first = _FIRST + worker * _A_WORKER
+    # several runs of the tests may go on at once, each with a worker of that number
+    start = os.getpid() % _A_WORKER
+    for number in range(_A_WORKER):
+        port = first + (start + number) % _A_WORKER
+        if port not in _given and _is_free(port):
+            _given.add(port)
+            return port
+    raise AssertionError(f"none of the ports from {first} on is free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def today(zone: str = "Asia/Kolkata", *, ago: int = 0) -> str:
+    """The day there, or the one so many days ago.
+
+    Its last minute is waited for to pass: what is asked of today must be done today, and a source without history
+    refuses yesterday.
+    """
+    while (now := datetime.now(ZoneInfo(zone))).time() >= time(23, 59):
+        threading.Event().wait(0.5)
+    return (now.date() - timedelta(days=ago)).isoformat()
