@@ -21,6 +21,17 @@ if TYPE_CHECKING:
 ROW_ID = "_ds_row_id"
 PARENT_ID = "_ds_parent_id"
 INDEX = "_ds_index"
+_PAGES_OWN = frozenset({ROW_ID, PARENT_ID, INDEX})
+
+
+def kept_key(key: str) -> str:
+    """The key of a source's own column: itself, or another one where a page has a column of that name anyway."""
+    return f"{key} (2)" if key in _PAGES_OWN else key
+
+
+def own_name(key: str) -> str:
+    """What the source calls the column that has this key."""
+    return next((name for name in _PAGES_OWN if kept_key(name) == key), key)
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,11 @@ class CallBudget(Protocol):
 
 @dataclass(frozen=True)
 class ColumnInfo:
-    """What a source says of a column: its own key, its labels by language, its declared type (None: unknown)."""
+    """What a source says of a column: its own key, its labels by language, its declared type (None: unknown).
+
+    `notes`: what people should know of its values, in sentences without its name; told with each load, and by the
+    status until a load brings others.
+    """
 
     key: str
     label: str
@@ -96,6 +111,7 @@ class ColumnInfo:
     labels: dict[str, str] = field(default_factory=dict)
     choices: tuple[Choice, ...] = ()
     personal: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

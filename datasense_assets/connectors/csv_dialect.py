@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
 
-from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
+from datasense_assets.connectors.base import kept_key
 from datasense_assets.connectors.csv_text import Utf8Text
 from datasense_assets.connectors.errors import BadData
 
@@ -109,8 +109,8 @@ def distinct_keys(labels: Sequence[str]) -> tuple[str, ...]:
 
     Keys are distinct, never empty, and never one of the platform's own columns.
     """
-    plain = [label.strip() or _PREFERRED_COLUMN.format(i) for i, label in enumerate(labels, start=1)]
-    used = {ROW_ID, PARENT_ID, INDEX}
+    plain = [kept_key(label.strip()) or _PREFERRED_COLUMN.format(i) for i, label in enumerate(labels, start=1)]
+    used: set[str] = set()
     given = set(plain)
     keys: list[str] = []
     for base in plain:

@@ -1,12 +1,13 @@
 """Sheets of a workbook (xlsx, xlsb, xls, ods) as rows of text, through calamine.
 
 A cell's own type decides how it is written: dates as dates, `TRUE` as true, a number without a fraction as an integer,
-the text `007` as it is. The whole sheet is in memory, as in whatever program made it.
+the text `007` as it is. The whole sheet is in memory, as in whatever program made it. A formula's error, and a formula
+whose result the file does not hold, are empty, and the column says how many and where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ from python_calamine import (
 
 from datasense_assets.connectors.base import ColumnInfo
 from datasense_assets.connectors.errors import BadData
+from datasense_assets.connectors.excel_faults import Faults, Place, cell_name, find_faults
 from datasense_assets.connectors.google_cells import read_header
 from datasense_assets.connectors.google_ranges import Area
 from datasense_assets.connectors.personal import looks_personal
 from datasense_assets.connectors.row_pages import PAGE_ROWS, Block
 
 _EXACT_INTEGER = 2**63
+_PLACES_NAMED = 3
+_SAVE_IT = "Open the file in Excel or LibreOffice and save it again"
 
 
 def sheet_names(path: Path, where: str) -> dict[str, bool]:
@@ -75,23 +79,27 @@ class ExcelRows:
             raise BadData(f"{where} cannot be read ({error}).", advice="Open it, save it again.") from None
         header_at = [number - 1 for number in header_rows]
         self._first = header_at[-1] + 1
-        self._rows = [
-            (at, row) for at, row in enumerate(cells) if at >= self._first and any(value != "" for value in row)
-        ]
+        self._faults = find_faults(path, found)
+        # calamine ends where all that follows is empty to it
+        told = {(at, i) for at, i in self._faults.empty if at >= self._first}
+        full = {at for at, row in enumerate(cells) if at >= self._first and any(value != "" for value in row)}
+        self._rows = [(at, cells[at] if at < len(cells) else []) for at in sorted(full | {at for at, _ in told})]
         header = {at: cells[at] if at < len(cells) else [] for at in header_at}
         self._refuse_headless(header, cells)
-        width = max((len(row) for row in cells), default=0)
+        width = max([*(len(row) for row in cells), *(i + 1 for _, i in told)], default=0)
         with_time = self._columns_with_time(width)
         self._with_time = with_time
         texts = {at: [cell_text(value, has_time=False) for value in row] for at, row in header.items()}
         area = Area(0, sheet, 0, 0, len(cells), width)
         named = read_header(texts, area, _merges(found), width)
         filled = {i for _, row in self._rows for i, value in enumerate(row) if value != ""}
-        kept = [i for i in range(width) if named.labels[i] or i in filled]
-        self._kept = kept
+        filled |= {i for _, i in told}
+        self._kept = [i for i in range(width) if named.labels[i] or i in filled]
         self.columns = tuple(
-            ColumnInfo(key, label or key, personal=looks_personal(key, label))
-            for key, label in ((named.keys[i], named.labels[i]) for i in kept)
+            ColumnInfo(key, label or key, personal=looks_personal(key, label), notes=notes)
+            for key, label, notes in (
+                (named.keys[i], named.labels[i], notes_of(self._faults, i, header_at[0])) for i in self._kept
+            )
         )
 
     def blocks(self) -> Iterator[Block]:
@@ -119,6 +127,13 @@ class ExcelRows:
         if any(value != "" for row in header.values() for value in row):
             return
         first = next((at for at, row in enumerate(cells) if any(value != "" for value in row)), None)
+        unstored = sorted(place for place in self._faults.unstored if place[0] in header or first is None)
+        if unstored:
+            named = _named(map(cell_name, unstored))
+            raise BadData(
+                f"{self.where} has no header that can be read: the results of formulas are not stored in it ({named}).",
+                advice=f"{_SAVE_IT}, so that it holds their results.",
+            )
         if first is None:
             raise EmptySheet(f"{self.where} is empty.", advice="Fill it in; the table keeps its last rows meanwhile.")
         rows = ", ".join(str(at + 1) for at in header)
@@ -147,6 +162,39 @@ def cell_text(value: Any, *, has_time: bool) -> str | None:
         sign, seconds = ("-", -seconds) if seconds < 0 else ("", seconds)
         return f"{sign}{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
     return str(value)
+
+
+def notes_of(faults: Faults, column: int, first: int) -> tuple[str, ...]:
+    """What is to be said of the column's cells from row `first` on."""
+
+    def here(places: Iterable[Place]) -> list[Place]:
+        return sorted(place for place in places if place[1] == column and place[0] >= first)
+
+    notes = []
+    if errors := here(faults.errors):
+        named = _named(f"{cell_name(place)} {faults.errors[place]}" for place in errors)
+        notes.append(f"has an error instead of a value in {_cells(errors)} ({named}), loaded as empty")
+    if unstored := here(faults.unstored):
+        notes.append(
+            f"has a formula without its result in {_cells(unstored)} ({_named(map(cell_name, unstored))}), loaded as "
+            f"empty. {_SAVE_IT}, so that it holds the results"
+        )
+    if zeros := here(faults.uncalculated):
+        notes.append(
+            f"has a formula in {_cells(zeros)} ({_named(map(cell_name, zeros))}) that the program which wrote the file "
+            f"did not calculate: they are 0 whatever their result is. {_SAVE_IT}, so that it holds the results"
+        )
+    return tuple(notes)
+
+
+def _cells(places: Sequence[Place]) -> str:
+    return "1 cell" if len(places) == 1 else f"{len(places):,} cells"
+
+
+def _named(words: Iterable[str]) -> str:
+    found = list(words)
+    more = len(found) - _PLACES_NAMED
+    return ", ".join(found[:_PLACES_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _merges(sheet: CalamineSheet) -> list[Area]:

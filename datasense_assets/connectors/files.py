@@ -198,9 +198,14 @@ class FileConnector:
             columns[name] = ColumnInfo(key=name, label=name)
         for part in parts:
             for column in self._reader(part).columns:
+                if column.notes and len(parts) > 1:
+                    column = replace(column, notes=tuple(f"{part.where}: {note}" for note in column.notes))
                 known = columns.setdefault(column.key, column)
-                if known.type is not column.type:  # the files do not agree: values decide
-                    columns[column.key] = replace(known, type=None)
+                if known is column:
+                    continue
+                # where the files do not agree, values decide
+                kind = known.type if known.type is column.type else None
+                columns[column.key] = replace(known, type=kind, notes=known.notes + column.notes)
         return TableInfo(resource=resource, title=_title(resource, parts), columns=tuple(columns.values()))
 
     def _file_column(self, parts: list[Part]) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import ijson
 import pyarrow as pa
 
-from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID, ColumnInfo
+from datasense_assets.connectors.base import ColumnInfo, kept_key, own_name
 from datasense_assets.connectors.csv_text import Utf8Text
 from datasense_assets.connectors.errors import BadData
 from datasense_assets.connectors.personal import looks_personal
@@ -22,7 +22,6 @@ from datasense_assets.connectors.row_pages import PAGE_ROWS, Block, Refused
 
 MAX_LINE = 16 * 1024**2
 MAX_REFUSED_A_PAGE = 5000
-_OURS = frozenset({ROW_ID, PARENT_ID, INDEX})
 
 
 class _Written(str):
@@ -53,7 +52,7 @@ class JsonRows:
             self._write(numbers, rows, names, refused)
         if not keys:
             raise BadData(f"{where} holds no JSON object.", advice="Give a file with one object a line.")
-        self.columns = tuple(ColumnInfo(key, key, personal=looks_personal(key, key)) for key in keys)
+        self.columns = tuple(ColumnInfo(key, own_name(key), personal=looks_personal(key, key)) for key in keys)
 
     def blocks(self) -> Iterator[Block]:
         """The pages as they were written."""
@@ -139,8 +138,7 @@ def _flatten(value: Mapping[str, Any], prefix: str, row: dict[str, str | None]) 
         if isinstance(inner, Mapping) and inner:
             _flatten(inner, f"{key}/", row)
             continue
-        if key in _OURS:
-            key = f"{key} (2)"
+        key = kept_key(key)
         if key in row:
             raise ValueError(f"has two values for {key}")
         row[key] = value_text(inner)

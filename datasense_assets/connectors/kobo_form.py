@@ -11,7 +11,7 @@ from datetime import date
 from typing import Any
 
 from datasense_assets.catalog.models import Choice, ColumnType
-from datasense_assets.connectors.base import ColumnInfo, TableInfo
+from datasense_assets.connectors.base import ColumnInfo, TableInfo, kept_key
 from datasense_assets.connectors.personal import looks_personal
 
 Json = Mapping[str, Any]
@@ -162,7 +162,7 @@ class _Reader:
             choices = row.get("select_from_list_name") or argument.split(" ")[0]
             table.columns.append(
                 ColumnInfo(
-                    key=xpath,
+                    key=kept_key(xpath),
                     label=_label(labels, name),
                     type=_type(kind),
                     labels=labels,

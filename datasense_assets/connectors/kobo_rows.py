@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
+from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID, kept_key
 from datasense_assets.connectors.kobo_form import FormTable, FormTables, Path, repeat_name
 from datasense_assets.connectors.kobo_resume import Found
 
@@ -22,7 +22,6 @@ Json = Mapping[str, Any]
 _NOTHING = type(None)
 _NESTED = frozenset({list, dict})
 _EMPTY = frozenset({list, dict, _NOTHING})
-_OWN = frozenset({ROW_ID, PARENT_ID, INDEX})
 _values = methodcaller("values")
 _as_json = json.JSONEncoder(ensure_ascii=False).encode
 
@@ -54,14 +53,13 @@ class Flattener:
     ) -> None:
         """Add the page of one table, and those of the repeat groups in its items; `own` are its special columns."""
         texts: dict[str, pa.Array] = {}
-        for key, values in _columns(items):
-            if key in _OWN:
-                continue
+        for name, values in _columns(items):
+            key = kept_key(name)
             text = _texts(values)
             if text is None:
                 types = frozenset(map(type, values))
                 if list in types:
-                    left = self._take_repeats(table, key, values, items, own[ROW_ID], pages)
+                    left = self._take_repeats(table, name, values, items, own[ROW_ID], pages)
                     if left is None:
                         continue
                     values = left

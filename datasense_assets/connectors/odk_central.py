@@ -18,7 +18,17 @@ from urllib.parse import parse_qs, quote, urlsplit
 from pydantic import Field
 
 from datasense_assets.catalog.models import ColumnType
-from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID, ColumnInfo, Page, Quota, ReadRequest, TableInfo
+from datasense_assets.connectors.base import (
+    INDEX,
+    PARENT_ID,
+    ROW_ID,
+    ColumnInfo,
+    Page,
+    Quota,
+    ReadRequest,
+    TableInfo,
+    kept_key,
+)
 from datasense_assets.connectors.config import ApiRoot, ConnectorConfig
 from datasense_assets.connectors.errors import BadConfig, BadData
 from datasense_assets.connectors.http_connector import HttpConnector
@@ -99,7 +109,7 @@ class OdkCentralConnector(HttpConnector):
                 columns[repeats[place]] = []
             elif field["type"] != "structure":
                 name, kind = field["name"], _TYPES.get(field["type"])
-                columns[parent].append(ColumnInfo(key, name, kind, personal=looks_personal(key, name)))
+                columns[parent].append(ColumnInfo(kept_key(key), name, kind, personal=looks_personal(key, name)))
         return [TableInfo(resource, ": ".join((resource, *p)), tuple(found), p) for p, found in columns.items()]
 
     def read(self, request: ReadRequest) -> Iterator[Page]:
@@ -171,7 +181,7 @@ def _flatten(item: Mapping[str, Any], path: Path, place: Row | None, rows: dict[
         elif isinstance(value, dict) and "coordinates" not in value:  # a group, whereas GeoJSON is one value
             parts = [(f"{key}/{k}", v) for k, v in value.items() if "@odata." not in k] + parts
         else:
-            row[key] = _text(value)
+            row[kept_key(key)] = _text(value)
 
 
 def _text(value: Any) -> str | None:

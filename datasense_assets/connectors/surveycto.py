@@ -27,6 +27,7 @@ from datasense_assets.connectors.base import (
     Rejected,
     TableInfo,
     Window,
+    kept_key,
 )
 from datasense_assets.connectors.config import SurveyctoConfig
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, CredentialRefused, ResourceGone
@@ -288,7 +289,7 @@ def _infos(form: str, layout: Layout) -> list[TableInfo]:
 def _column(key: str, *, own: bool) -> ColumnInfo:
     if own and key in OWN_COLUMNS:
         return OWN_COLUMNS[key]
-    return ColumnInfo(key, key, personal=key in _PERSONAL or looks_personal(key, key))
+    return ColumnInfo(kept_key(key), key, personal=key in _PERSONAL or looks_personal(key, key))
 
 
 def _cursor_time(cursor: str) -> datetime:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID
+from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID, kept_key
 from datasense_assets.connectors.surveycto_repeats import COUNT, Indexes, Layout, Path
 
 Json = Mapping[str, Any]
@@ -27,7 +27,6 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 _MOMENT = re.compile(
     rf"({'|'.join(_MONTHS)}) ([0-9]{{1,2}}), ([0-9]{{4}}),? ([0-9]{{1,2}}):([0-9]{{2}}):([0-9]{{2}})[ \u202f]([AP])M"
 )
-_RESERVED = frozenset({ROW_ID, PARENT_ID, INDEX})
 
 
 def server_moment(text: str) -> datetime | None:
@@ -81,7 +80,7 @@ def flatten(rows: Iterable[Json], layout: Layout) -> list[tuple[Path, pa.Table]]
                 found.setdefault(path, []).append(instances[indexes] | _identity(key, indexes))
     own = {path: (ROW_ID, PARENT_ID, INDEX) if path else (ROW_ID,) for path in layout.columns}
     return [
-        (path, _table([c for c in names if c not in _RESERVED], own[path], found[path]))
+        (path, _table([kept_key(name) for name in names], own[path], found[path]))
         for path, names in layout.columns.items()
         if path in found
     ]
@@ -95,7 +94,7 @@ def _instances(row: Json, layout: Layout) -> dict[Path, dict[Indexes, Cells]]:
         place = layout.places[key]
         text = _text(value)
         if text is not None:
-            found[place.path].setdefault(place.indexes, {})[place.column] = text
+            found[place.path].setdefault(place.indexes, {})[kept_key(place.column)] = text
     for path in reversed(list(layout.columns)):  # a row of an inner repeat stands in a row of the outer one
         for indexes in found[path] if len(path) > 1 else ():
             found[path[:-1]].setdefault(indexes[:-1], {})

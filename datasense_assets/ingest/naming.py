@@ -17,6 +17,16 @@ _NOT_WORD = re.compile(r"[^a-z0-9]+")
 
 def column_name(key: str) -> str:
     """The name wanted for one key: transliterated, lower case, `_` for the rest; a leading `_` is kept."""
+    name = _plain_name(key)
+    return bounded_name(f"c_{name.lstrip('_')}" if _is_reserved(name) else name)
+
+
+def may_not_have_its_name(key: str) -> bool:
+    """Whether the column is named otherwise, its own name being one of the platform's, of dlt's or of Postgres's."""
+    return _is_reserved(_plain_name(key))
+
+
+def _plain_name(key: str) -> str:
     from anyascii import anyascii
 
     ascii_key = anyascii(key.strip()).lower()
@@ -24,14 +34,12 @@ def column_name(key: str) -> str:
     if not words:
         return "column"
     if ascii_key.startswith("_"):
-        name = f"_{words}"
-    elif words[0].isdigit():
-        name = f"c_{words}"
-    else:
-        name = words
-    if name.startswith(RESERVED_PREFIX) or name.startswith("_dlt_") or name in _SYSTEM_COLUMNS:
-        name = f"c_{name.lstrip('_')}"
-    return bounded_name(name)
+        return f"_{words}"
+    return f"c_{words}" if words[0].isdigit() else words
+
+
+def _is_reserved(name: str) -> bool:
+    return name.startswith((RESERVED_PREFIX, "_dlt_")) or name in _SYSTEM_COLUMNS
 
 
 def column_names(keys: Sequence[str], known: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from datasense_assets.catalog.models import ColumnType as T
 from datasense_assets.catalog.models import SourceColumn, SourceTable
 from datasense_assets.connectors.base import ColumnInfo, TableInfo
 from datasense_assets.connectors.errors import BadData
-from datasense_assets.ingest.naming import column_names
+from datasense_assets.ingest.naming import column_names, may_not_have_its_name
 from datasense_assets.ingest.retyping import retyping
 from datasense_assets.ingest.schema import column_type, has_values, has_wide_integers
 from datasense_assets.ingest.typing import Decision, Vote
@@ -93,14 +93,19 @@ def plan_columns(
             decision = _retyped(warehouse, names[key], vote, decision, by_hand[key], conversions)
         elif key not in by_hand and complete and decision.type is T.TEXT:
             decision = _still_text(vote, decision)
-        if decision.lasts:
-            lasting[names[key]] = " ".join(decision.notes)
+        own = described[key].notes if key in described else ()
+        if decision.lasts or own:
+            lasting[names[key]] = "; ".join([*(decision.notes if decision.lasts else ()), *own])
         elif decision.type is not T.TEXT or key in by_hand or (complete and vote.has_value):
             lasting[names[key]] = None
         column = _column(names[key], key, decision.type, position, described.get(key), known.get(key))
         current = _is_current(key, info, votes, known.get(key), complete=complete)
         columns.append(column.model_copy(update={"current": current}))
-        notes += [f"{column.label}: {note}" for note in decision.notes]
+        notes += [f"{column.label}: {note}" for note in (*decision.notes, *own)]
+        if may_not_have_its_name(key) and (warehouse.found is None or names[key] not in warehouse.found):
+            notes.append(
+                f"{column.label}: is named {names[key]}, since such names are the platform's or Postgres's own"
+            )
     for key in by_hand:
         if key not in names:
             lasting[key] = "is named in `types`, and the table has no such column"

@@ -42,6 +42,12 @@ _LOOKS_LIKE_DATE = r"^[0-9]{1,4}[-/. ](?:[0-9]{1,2}|[A-Za-z]{3,9})[-/., ]+[0-9]{
 _LOOKS_LIKE_CODE = r"^[+]?[0-9]+$"
 # a decimal comma, or thousands apart: 1.234,56 · 1,234.56 · 12 500 · 0,5; written so, 1,234 is two different numbers
 _LOOKS_LIKE_SEPARATED = r"^[-+]?(?:[0-9]{1,3}(?:[.,' \x{a0}\x{202f}][0-9]{2,3})+|[0-9]*)(?:[.,][0-9]+)?$"
+# the same with a sign of what is counted: 25% · ₹5 · $1,200 · Rs. 500 · 1 200,50 EUR · 500/- · ($3)
+_MARK = (
+    r"(?:%|[A-Z]{0,3}\p{Sc}|Rs\.?|INR|USD|EUR|GBP|NPR|BDT|PKR|LKR|AFN|KES|UGX|TZS|RWF|ETB|NGN|GHS|ZMW|MWK|ZAR|PHP|IDR)"
+)
+_MARKED_NUMBER = r"[.,]?[0-9][0-9.,' \x{a0}\x{202f}]*"
+_LOOKS_LIKE_MARKED = rf"^[-+(]?\s*(?:{_MARK}\s*)?[-+]?{_MARKED_NUMBER}(?:\s*(?:{_MARK}|/-))?\)?$"
 _LOOKS_LIKE_NUMBER = r"^[-+]?[0-9]*[.]?[0-9]+$"
 _PLAIN_NUMBER = r"^-?(?:(?:0|[1-9][0-9]{0,14})|(?:0|[1-9][0-9]{0,14})?\.[0-9]{1,20})$"
 _WIDEST_EXACT = 10**15 - 1
@@ -135,6 +141,7 @@ class Vote:
     _code_like: bool = True
     _number_like: bool = True
     _separated_like: bool = True
+    _marked_like: bool = True
     _differ: bool = False
 
     def __post_init__(self) -> None:
@@ -148,7 +155,12 @@ class Vote:
         if values.null_count == len(values):
             return
         if self.has_value and not (
-            self._alive or self._date_like or self._code_like or self._number_like or self._separated_like
+            self._alive
+            or self._date_like
+            or self._code_like
+            or self._number_like
+            or self._separated_like
+            or self._marked_like
         ):
             return
         # where most values differ, finding those that do not costs more than it spares
@@ -183,6 +195,8 @@ class Vote:
             self._number_like = _all_match(present, _LOOKS_LIKE_NUMBER)
         if self._separated_like:
             self._separated_like = _all_match(present, _LOOKS_LIKE_SEPARATED)
+        if self._marked_like:
+            self._marked_like = _all_match(present, _LOOKS_LIKE_MARKED)
 
     def _goes_on(self, values: pa.Array) -> bool:
         """Whether the values, as they came, leave everything as it is: the usual case, told by a cast or two."""
@@ -198,14 +212,15 @@ class Vote:
             wide = max(-least.as_py(), most.as_py()) > _WIDEST_EXACT
             return not (wide and T.NUMBER in self._alive) and not (self._code_like and least.as_py() < 0)
         if self._alive == {T.DATE}:
-            undecided = self._code_like or self._number_like or self._separated_like
+            undecided = self._code_like or self._number_like or self._separated_like or self._marked_like
             return not undecided and _same(values, pa.date32()) is not None
         return False
 
     def _number_goes_on(self, values: pa.Array) -> bool:
         if self._number_like and not _all_match(values, _PLAIN_NUMBER):
             return False
-        return self._number_like or (not self._separated_like and _all_match(values, _PATTERNS[T.NUMBER]))
+        undecided = self._separated_like or self._marked_like
+        return self._number_like or (not undecided and _all_match(values, _PATTERNS[T.NUMBER]))
 
     def _accepts(self, present: pa.Array, kind: T) -> bool:
         if kind is T.JSON:
@@ -269,6 +284,11 @@ class Vote:
                 notes.append(
                     "holds numbers with a decimal comma or with thousands apart, which can be read in more than one "
                     "way (1,234); it stays text. Take the separators out in a recipe, or at the source"
+                )
+            elif self._marked_like:
+                notes.append(
+                    "holds numbers with a percent sign or a currency (such as 25% or $1,200); it stays text. Take the "
+                    "signs out in a recipe, or at the source"
                 )
         elif kind is not T.TEXT and self.missing:
             notes.append(f"has {self.missing} values that mean missing (such as n/a or -); they are empty")

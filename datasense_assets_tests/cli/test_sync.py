@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date, timedelta
 from typing import Any
 
+import openpyxl
 import pytest
 
 from datasense_assets.cli.here import instance_for_runs
@@ -80,6 +81,47 @@ def test_why_a_column_stays_text_is_said_by_the_sync_and_by_the_status_until_it_
     assert run["tables"][0]["notes"] == []
     assert datasense("status", "--json").document["rows"][0]["column_notes"] == []
     assert datasense.rows(f'SELECT paid, "on" FROM {schema(datasense)}.places__bills') == [(1234.5, "2025-12-31")]
+
+
+def test_what_a_workbook_did_not_hold_is_said_with_its_place_until_it_is_saved_with_it(datasense: CommandLine) -> None:
+    path = datasense.folder / "bills.xlsx"
+
+    def write(*sums: object) -> None:
+        book = openpyxl.Workbook()
+        for line in (["paid", "with tax", "tax"], *([n, total, "18%"] for n, total in enumerate(sums))):
+            book.active.append(line)
+        book.save(path)
+
+    # a program that writes formulas, and calculates none
+    write("=A2*1.18", "=A3*1.18")
+    source = {"slug": "places", "connector": "file", "config": {"url": str(path)}, "schedule": "manual"}
+    tables = [{"slug": "bills", "resource": "Sheet"}]
+    datasense("apply", datasense.manifest(sources=[{**source, "tables": tables}]))
+    words = " ".join(datasense("sync", datasense.org, "--local").words.split())
+    assert "with tax: has a formula without its result in 2 cells (B2, B3), loaded as empty. Open the file in" in words
+    assert "tax: holds numbers with a percent sign or a currency" in words
+    (row,) = datasense("status", "--json").document["rows"]
+    assert [note.partition(" ")[0] for note in row["column_notes"]] == ["tax", "with_tax"]
+    assert "save it again" in row["column_notes"][1]
+    assert "(B2, B3)" in " ".join(datasense("status").out.split())
+    write(0, 1.18)
+    datasense("sync", datasense.org, "--local")
+    (row,) = datasense("status", "--json").document["rows"]
+    assert [note.partition(" ")[0] for note in row["column_notes"]] == ["tax"]
+    assert datasense.rows(f"SELECT with_tax FROM {schema(datasense)}.places__bills ORDER BY 1") == [(0.0,), (1.18,)]
+
+
+def test_a_column_that_may_not_have_its_name_is_told_the_name_it_has_once(datasense: CommandLine) -> None:
+    file = datasense.write("own.csv", "oid,_ds_row_id,_dlt_id,_ds_mine\n1,a,b,c\n")
+    source = {"slug": "places", "connector": "csv", "config": {"url": str(file)}, "schedule": "manual"}
+    datasense("apply", datasense.manifest(sources=[source]))
+    words = " ".join(datasense("sync", datasense.org, "--local").words.split())
+    named = {"oid": "c_oid", "_ds_row_id": "c_ds_row_id_2", "_dlt_id": "c_dlt_id", "_ds_mine": "c_ds_mine"}
+    for label, name in named.items():
+        assert f"{label}: is named {name}, since such names are the platform's or Postgres's own" in words
+    found = datasense.rows(f"SELECT {', '.join(named.values())} FROM {schema(datasense)}.places__own")
+    assert found == [(1, "a", "b", "c")]
+    assert "is named" not in datasense("sync", datasense.org, "--local", "--full").words
 
 
 def test_a_local_sync_finds_the_tables_first(datasense: CommandLine) -> None:

@@ -74,6 +74,15 @@ def test_an_object_that_goes_away_meanwhile_is_a_failure_that_passes(bucket: S3S
     assert len(rows(opened(bucket, "s3://data/in/"), "in")) == 1
 
 
+def test_the_only_object_is_gone_for_good_when_it_goes_away_meanwhile(bucket: S3StandIn) -> None:
+    bucket.write("data", "once.csv", b"a\n1\n")
+    connector = opened(bucket, "s3://data/once.csv")
+    assert connector.fingerprint("once.csv", None)
+    bucket.client().delete_object(Bucket="data", Key="once.csv")
+    with pytest.raises(ResourceGone, match=r"once\.csv is not there"):
+        rows(connector, "once.csv")
+
+
 def test_slow_down_and_a_body_that_breaks_off_are_mended_by_trying_again(bucket: S3StandIn) -> None:
     bucket.slow = 1
     assert len(rows(opened(bucket, "s3://data/big.csv"))) == 999

@@ -136,6 +136,7 @@ WRITTEN = st.sampled_from(
     [
         *("0", "-5", "12", "999999999999999", "1000000000000000", "9223372036854775807", "9223372036854775808"),
         *("007", "+5", "-0", "0x1F", " 7", "n/a", "", "1.5", "-0.25", ".5", "1e5", "1.5e+10", "2E-3", "1.", "abc"),
+        *("25%", "$5", "1,5", "1.234,56"),
         *("2024-01-05", "2024-02-30", "2024-1-5", "2024-01-05T10:00:00Z", "true", "yes", "1", "10:30", "12/05/2024"),
     ]
 )
@@ -171,6 +172,34 @@ def test_numbers_with_separators_stay_text_and_say_so(values: list[str | None]) 
     assert decision.type is T.TEXT
     assert "decimal comma" in decision.notes[0]
     assert typed(*values)[1] == values
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["25%", "7.5 %", "-3%"],
+        ["₹5", "₹ 1,20,000.50", None],
+        ["$1,200", "($3)", "12"],
+        ["Rs. 500", "Rs 20", "500/-"],
+        ["1 200,50 €", "n/a"],
+        ["KES 5", "12 USD"],
+        ["25", "30%"],
+    ],
+)
+def test_numbers_with_a_percent_sign_or_a_currency_stay_text_and_say_so(values: list[str | None]) -> None:
+    decision = vote(*values).decide()
+    assert decision.type is T.TEXT
+    assert decision.lasts
+    (note,) = decision.notes
+    assert note.startswith("holds numbers with a percent sign or a currency")
+    assert typed(*values)[1] == values
+
+
+@pytest.mark.parametrize(
+    "values", [["25%", "most"], ["5 kg"], ["ABC 12"], ["10%-20%"], ["%"], ["1,5"], ["007"], ["1e5"]]
+)
+def test_other_columns_say_nothing_of_signs(values: list[str]) -> None:
+    assert not any("percent sign" in note for note in vote(*values).decide().notes)
 
 
 @pytest.mark.parametrize("values", [["1,5", "red"], ["1.5", "2"], ["1-234", "5"], ["12E4"], ["007", "1"], ["1,5,"]])

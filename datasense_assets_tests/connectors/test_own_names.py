@@ -1,0 +1,115 @@
+"""A source's own column may be called as one of the platform's: it is kept beside it, under another key, everywhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from datasense_assets.connectors import NetworkPolicy, open_connector
+from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID, Connector, ReadRequest, kept_key
+from datasense_assets_tests.stand_ins import odk_central, surveycto
+from datasense_assets_tests.stand_ins.google_book import Book, Tab
+from datasense_assets_tests.stand_ins.google_sheets import Account
+from datasense_assets_tests.stand_ins.google_sheets import serve as serve_google
+from examples.kobo_form import Form, with_xpaths
+from examples.kobo_stand_in import serve as serve_kobo
+
+LOCAL = NetworkPolicy(allow_private_addresses=True)
+OWN = (ROW_ID, INDEX, PARENT_ID)
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+@contextmanager
+def kobo(_: Path) -> Iterator[Connector]:
+    questions = [{"type": "text", "name": name} for name in OWN]
+    inner = [{"type": "begin_repeat", "name": "kids"}, {"type": "text", "name": ROW_ID}, {"type": "end_repeat"}]
+    form = Form("f", "F", {"survey": with_xpaths([*questions, *inner]), "choices": [], "translations": [None]})
+    form.add({**{name: f"own {name}" for name in OWN}, "kids": [{ROW_ID: "own kid"}]}, at=NOW)
+    with serve_kobo([form], token="t") as server:
+        yield open_connector("kobo", {"base_url": server.url}, {"token": "t"}, LOCAL)
+
+
+@contextmanager
+def odk(_: Path) -> Iterator[Connector]:
+    form = odk_central.Form(
+        "f", [*((name, "string") for name in OWN), ("kids", "repeat"), (f"kids/{ROW_ID}", "string")]
+    )
+    form.add({**{name: f"own {name}" for name in OWN}, "kids": [{ROW_ID: "own kid"}]}, NOW)
+    with odk_central.serve([form]) as server:
+        config = {"base_url": server.url, "project": 1}
+        yield open_connector(
+            "odk_central", config, {"username": odk_central.USER, "password": odk_central.PASSWORD}, LOCAL
+        )
+
+
+@contextmanager
+def survey(_: Path) -> Iterator[Connector]:
+    form = surveycto.Form("f", [*OWN, ("kids", [ROW_ID])])
+    form.add({**{name: f"own {name}" for name in OWN}, "kids": [{ROW_ID: "own kid"}]}, at=NOW - timedelta(hours=1))
+    with surveycto.serve([form]) as server:
+        credentials = {"username": surveycto.USER, "password": surveycto.PASSWORD}
+        yield open_connector("surveycto", {"server": server.url}, credentials, LOCAL)
+
+
+@contextmanager
+def sheet(folder: Path) -> Iterator[Connector]:
+    account = Account("reader@p.iam.gserviceaccount.com")
+    book = Book("f", "F", [Tab("f", [list(OWN), [f"own {name}" for name in OWN]])], shared={account.email})
+    with serve_google([book], [account]) as google:
+        config = {"spreadsheet": "f", "api_base_url": google.url}
+        yield open_connector("google_sheets", config, {"service_account": account.key(google.url)}, LOCAL)
+
+
+def file(suffix: str) -> Any:
+    @contextmanager
+    def made(folder: Path) -> Iterator[Connector]:
+        path = folder / f"f{suffix}"
+        row = {name: f"own {name}" for name in OWN}
+        if suffix == ".csv":
+            path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+        elif suffix == ".jsonl":
+            path.write_text(json.dumps(row) + "\n")
+        elif suffix == ".parquet":
+            pq.write_table(pa.table({name: [value] for name, value in row.items()}), path)
+        else:
+            book = openpyxl.Workbook()
+            book.active.append(list(row))
+            book.active.append(list(row.values()))
+            book.save(path)
+        yield open_connector("file", {"url": str(path)}, {}, LOCAL)
+
+    return made
+
+
+PLACES = {"kobo": kobo, "odk": odk, "surveycto": survey, "google": sheet}
+PLACES |= {suffix: file(suffix) for suffix in (".csv", ".jsonl", ".parquet", ".xlsx")}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_called_as_one_of_ours_is_kept(place: str, tmp_path: Path) -> None:
+    with PLACES[place](tmp_path) as connector:
+        resource = connector.discover()[0].resource
+        infos = {
+            info.path: {column.key: column.label for column in info.columns} for info in connector.describe(resource)
+        }
+        pages = {page.path: page.data.to_pylist() for page in connector.read(ReadRequest(resource))}
+        connector.close()
+    (row,) = pages[()]
+    assert {name: row[kept_key(name)] for name in OWN} == {name: f"own {name}" for name in OWN}
+    assert "own" not in row[ROW_ID]
+    assert {name: infos[()].get(kept_key(name)) for name in OWN} == {name: name for name in OWN}
+    assert not set(OWN) & infos[()].keys()
+    for path in infos.keys() - {()}:
+        (kid,) = pages[path]
+        assert "own kid" in kid.values()
+        assert (kid[PARENT_ID], kid[INDEX]) == (row[ROW_ID], "1")
+        assert "own" not in kid[ROW_ID]
