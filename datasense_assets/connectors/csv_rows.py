@@ -44,6 +44,7 @@ class CsvRows:
     def __init__(self, text: Utf8Text, header: Header, where: str) -> None:
         """Keep the parts; `where` names the file in messages."""
         self.where, self.padded = where, 0
+        self.notes = text.notes(where)
         self.columns = tuple(
             ColumnInfo(key=key, label=label, personal=looks_personal(key, label))
             for key, label in zip(header.keys, header.labels, strict=True)

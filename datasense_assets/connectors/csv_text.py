@@ -45,6 +45,20 @@ class Utf8Text:
     dropped: int = 0
     replaced: int = 0
 
+    def notes(self, where: str) -> list[str]:
+        """What a load should say of how the file was read."""
+        notes = []
+        if self.guessed:
+            notes.append(
+                f"{where} does not say how its letters are encoded; {self.encoding} was guessed. "
+                "Set `encoding` if letters look wrong."
+            )
+        if self.replaced:
+            notes.append(f"{where}: {self.replaced} bytes that are not UTF-8 were replaced by \ufffd.")
+        if self.dropped:
+            notes.append(f"{where}: {self.dropped} NUL characters were left out.")
+        return notes
+
 
 def as_utf8(path: Path, encoding: str, where: str, new_path: Callable[[], Path], *, is_json: bool = False) -> Utf8Text:
     """The file as UTF-8, itself or a copy at `new_path()`.

@@ -23,6 +23,8 @@ from xml.parsers import expat
 
 from python_calamine import CalamineSheet
 
+from datasense_assets.connectors.google_ranges import column_letters
+
 Place = tuple[int, int]
 """Row and column of a cell, both from 0."""
 
@@ -35,11 +37,15 @@ _MOST_REPEATED = 10_000
 
 @dataclass
 class Faults:
-    """By place: errors with their word, formulas without a result, and those whose result is a 0 that means nothing."""
+    """By place: errors with their word, formulas without a result, and those whose result is a 0 that means nothing.
+
+    `is_binary`: in such a workbook none can be found.
+    """
 
     errors: dict[Place, str] = field(default_factory=dict)
     unstored: set[Place] = field(default_factory=set)
     uncalculated: set[Place] = field(default_factory=set)
+    is_binary: bool = False
 
     @property
     def empty(self) -> set[Place]:
@@ -49,13 +55,14 @@ class Faults:
 
 def find_faults(path: Path, sheet: CalamineSheet) -> Faults:
     """Look through the XML of a sheet that calamine could read; nothing is found in a binary workbook."""
-    found = Faults()
+    found = Faults(is_binary=True)
     if not zipfile.is_zipfile(path):
         return found
     # what is damaged here did not keep calamine from reading the cells
     with suppress(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError), zipfile.ZipFile(path) as archive:
         names, member = set(archive.namelist()), "content.xml"
         reader: _Reader = _OdsReader(sheet.name, found)
+        found.is_binary = "xl/workbook.bin" in names
         if "xl/workbook.xml" in names:
             member, is_calculated = _member_of(archive, sheet.name)
             reader = _XlsxReader(found, is_calculated=is_calculated)
@@ -68,11 +75,7 @@ def find_faults(path: Path, sheet: CalamineSheet) -> Faults:
 def cell_name(place: Place) -> str:
     """As people call it: `B2`."""
     row, column = place
-    letters, left = "", column + 1
-    while left:
-        left, letter = divmod(left - 1, 26)
-        letters = chr(ord("A") + letter) + letters
-    return f"{letters}{row + 1}"
+    return f"{column_letters(column)}{row + 1}"
 
 
 def _member_of(archive: zipfile.ZipFile, sheet: str) -> tuple[str, bool]:

@@ -26,7 +26,7 @@ from datasense_assets.connectors.base import ColumnInfo
 from datasense_assets.connectors.errors import BadData
 from datasense_assets.connectors.excel_faults import Faults, Place, cell_name, find_faults
 from datasense_assets.connectors.google_cells import read_header
-from datasense_assets.connectors.google_ranges import Area
+from datasense_assets.connectors.google_ranges import Area, merged_notes
 from datasense_assets.connectors.personal import looks_personal
 from datasense_assets.connectors.row_pages import PAGE_ROWS, Block
 
@@ -71,6 +71,7 @@ class ExcelRows:
 
         """
         self.where, self.padded = where, 0
+        self.notes: list[str] = []
         workbook = _opened(path, where)
         try:
             found = workbook.get_sheet_by_name(sheet)
@@ -80,6 +81,11 @@ class ExcelRows:
         header_at = [number - 1 for number in header_rows]
         self._first = header_at[-1] + 1
         self._faults = find_faults(path, found)
+        if self._faults.is_binary:
+            self.notes.append(
+                f"{where}: in an xls or xlsb workbook errors such as #N/A cannot be told from empty cells. "
+                "Save it as xlsx to be told of them."
+            )
         # calamine ends where all that follows is empty to it
         told = {(at, i) for at, i in self._faults.empty if at >= self._first}
         full = {at for at, row in enumerate(cells) if at >= self._first and any(value != "" for value in row)}
@@ -91,14 +97,21 @@ class ExcelRows:
         self._with_time = with_time
         texts = {at: [cell_text(value, has_time=False) for value in row] for at, row in header.items()}
         area = Area(0, sheet, 0, 0, len(cells), width)
-        named = read_header(texts, area, _merges(found), width)
+        merges = _merges(found)
+        named = read_header(texts, area, merges, width)
+        full_merges = [m for m in merges if m.top >= self._first and _value_at(cells, m.top, m.left) != ""]
         filled = {i for _, row in self._rows for i, value in enumerate(row) if value != ""}
         filled |= {i for _, i in told}
         self._kept = [i for i in range(width) if named.labels[i] or i in filled]
         self.columns = tuple(
             ColumnInfo(key, label or key, personal=looks_personal(key, label), notes=notes)
             for key, label, notes in (
-                (named.keys[i], named.labels[i], notes_of(self._faults, i, header_at[0])) for i in self._kept
+                (
+                    named.keys[i],
+                    named.labels[i],
+                    (*notes_of(self._faults, i, header_at[0]), *merged_notes(full_merges, i)),
+                )
+                for i in self._kept
             )
         )
 
@@ -185,6 +198,10 @@ def notes_of(faults: Faults, column: int, first: int) -> tuple[str, ...]:
             f"did not calculate: they are 0 whatever their result is. {_SAVE_IT}, so that it holds the results"
         )
     return tuple(notes)
+
+
+def _value_at(cells: list[list[Any]], row: int, column: int) -> Any:
+    return cells[row][column] if row < len(cells) and column < len(cells[row]) else ""
 
 
 def _cells(places: Sequence[Place]) -> str:

@@ -58,9 +58,10 @@ def members(path: Path, packing: str, where: str) -> list[str]:
     with _archive_errors(where):
         if packing == "zip":
             with zipfile.ZipFile(path) as archive:
-                return [item.filename for item in archive.infolist() if not item.is_dir()]
+                # of two members of one name the later one is what every program unpacks
+                return list(dict.fromkeys(item.filename for item in archive.infolist() if not item.is_dir()))
         with tarfile.open(path, "r:gz") as tar:
-            return [item.name for item in tar if item.isfile()]
+            return list(dict.fromkeys(item.name for item in tar if item.isfile()))
 
 
 def unpack(path: Path, packing: str, member: str, target: Path, where: str) -> None:

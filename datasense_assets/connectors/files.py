@@ -27,7 +27,7 @@ from datasense_assets.connectors.base import (
 )
 from datasense_assets.connectors.csv_dialect import read_header
 from datasense_assets.connectors.csv_rows import CsvRows
-from datasense_assets.connectors.csv_text import Utf8Text, as_utf8
+from datasense_assets.connectors.csv_text import as_utf8
 from datasense_assets.connectors.errors import AccessForbidden, BadConfig, BadData, Unavailable
 from datasense_assets.connectors.excel_rows import EmptySheet, ExcelRows
 from datasense_assets.connectors.file_config import S3_CREDENTIALS, CsvConfig, FileConfig
@@ -125,6 +125,7 @@ class FileConnector:
             key = request.key or self._config.key
             yield from read_pages(readers, key, column, self._temporary("keys"))
         self.stats.padded_rows += sum(named.reader.padded for named in readers)
+        self.stats.notes += [note for named in readers for note in named.reader.notes]
 
     def count(self, resource: str) -> int | None:  # noqa: ARG002  the protocol's
         """None: counting is reading."""
@@ -236,21 +237,9 @@ class FileConnector:
             return ParquetRows(path, part.where)
         is_json = part.format == "json"
         text = as_utf8(path, self._config.encoding, part.where, lambda: self._temporary("text"), is_json=is_json)
-        self._note(text, part.where)
         if is_json:
             return JsonRows(text, part.where, self._temporary("json"))
         return CsvRows(text, read_header(text, self._config.delimiter, rows[0], part.where), part.where)
-
-    def _note(self, text: Utf8Text, where: str) -> None:
-        if text.guessed:
-            self.stats.notes.append(
-                f"{where} does not say how its letters are encoded; {text.encoding} was guessed. "
-                "Set `encoding` if letters look wrong."
-            )
-        if text.replaced:
-            self.stats.notes.append(f"{where}: {text.replaced} bytes that are not UTF-8 were replaced by \ufffd.")
-        if text.dropped:
-            self.stats.notes.append(f"{where}: {text.dropped} NUL characters were left out.")
 
 
 class CsvConnector(FileConnector):

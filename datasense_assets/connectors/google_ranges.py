@@ -7,7 +7,7 @@ rows in messages and in A1 notation count from 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ METADATA_FIELDS = (
 )
 _A1 = re.compile(r"(?:'((?:[^']|'')+)'|([^'!]+))!([A-Za-z]{0,3})([0-9]{0,8})(?::([A-Za-z]{0,3})([0-9]{0,8}))?")
 _NAMES_SHOWN = 20
+_MERGES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,19 @@ class Area:
         """A1 notation with the tab's name quoted: without quotes, a named range of that name would be meant."""
         quoted = self.sheet.replace("'", "''")
         return f"'{quoted}'!{column_letters(self.left)}{self.top + 1}:{column_letters(self.right - 1)}{self.bottom}"
+
+
+def merged_notes(merges: Sequence[Area], column: int) -> list[str]:
+    """What is to be said of a column in which cells under the header are merged: all but the first are empty."""
+    found = [m for m in merges if m.left <= column < m.right and (m.left < column or m.bottom - m.top > 1)]
+    if not found:
+        return []
+    places = [f"{column_letters(m.left)}{m.top + 1}:{column_letters(m.right - 1)}{m.bottom}" for m in found]
+    more = f" and {len(places) - _MERGES_SHOWN:,} more" if len(places) > _MERGES_SHOWN else ""
+    return [
+        f"has merged cells ({', '.join(places[:_MERGES_SHOWN])}{more}), of which only the first holds the value, and "
+        "the others are empty. Unmerge them and fill each, where the value is meant for all"
+    ]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from datasense_assets.connectors.google_cells import (
     read_header,
 )
 from datasense_assets.connectors.google_keys import SheetKeys
-from datasense_assets.connectors.google_ranges import Area
+from datasense_assets.connectors.google_ranges import Area, merged_notes
 from datasense_assets.connectors.personal import looks_personal
 
 PAGE_ROWS = 20_000
@@ -263,6 +263,9 @@ class SheetTable:
                     f"{self.where}: {header.keys[index]!r} has percentages in some rows and plain numbers in others; "
                     "25 % is 0.25, and 25 is 25."
                 )
+            under = [m for m in self._merges if m.top >= self.first_data_row and m.left < self.area.right]
+            said = merged_notes(under, self.area.left + index)
+            notes += [f"{self.where}: {header.keys[index]!r} {note}." for note in said]
         bare = sum(not header.labels[index] for index in self._filled)
         if bare * 2 > len(self._filled):
             notes.append(

@@ -18,6 +18,7 @@ from datasense_assets.connectors.base import ColumnInfo, kept_key, own_name
 from datasense_assets.connectors.csv_text import Utf8Text
 from datasense_assets.connectors.errors import BadData
 from datasense_assets.connectors.personal import looks_personal
+from datasense_assets.connectors.plain_text import Cleaner
 from datasense_assets.connectors.row_pages import PAGE_ROWS, Block, Refused
 
 MAX_LINE = 16 * 1024**2
@@ -28,6 +29,25 @@ class _Written(str):
     """A number with a fraction, as it was written."""
 
     __slots__ = ()
+
+
+class _Once(dict[str, Any]):
+    """An object whose names may each come once; `twice` is one that came again, whose first value would be lost."""
+
+    twice: str | None = None
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name in self:
+            self.twice = name
+        super().__setitem__(name, value)
+
+    @classmethod
+    def of(cls, pairs: list[tuple[str, Any]]) -> _Once:
+        found = cls(pairs)
+        if len(found) < len(pairs):
+            names = [name for name, _ in pairs]
+            found.twice = next(name for name in names if names.count(name) > 1)
+        return found
 
 
 class JsonRows:
@@ -41,6 +61,7 @@ class JsonRows:
 
         """
         self.where, self.padded = where, 0
+        self._clean = Cleaner()
         self._text, self._folder = text, folder
         self._pages = 0
         self._is_array = _starts_with_bracket(text)
@@ -52,6 +73,7 @@ class JsonRows:
             self._write(numbers, rows, names, refused)
         if not keys:
             raise BadData(f"{where} holds no JSON object.", advice="Give a file with one object a line.")
+        self.notes = [*text.notes(where), *self._clean.notes(where)]
         self.columns = tuple(ColumnInfo(key, own_name(key), personal=looks_personal(key, key)) for key in keys)
 
     def blocks(self) -> Iterator[Block]:
@@ -89,7 +111,7 @@ class JsonRows:
             yield numbers, rows, refused
 
     def _lines(self) -> Iterator[tuple[int, str, Any]]:
-        decode = json.JSONDecoder(parse_float=_Written, parse_constant=_constant).decode
+        decode = json.JSONDecoder(parse_float=_Written, parse_constant=_constant, object_pairs_hook=_Once.of).decode
         with self._text.path.open("rb") as file:
             file.seek(self._text.start)
             number = 0
@@ -111,7 +133,7 @@ class JsonRows:
         try:
             with self._text.path.open("rb") as file:
                 file.seek(self._text.start)
-                for number, value in enumerate(ijson.items(file, "item"), start=1):
+                for number, value in enumerate(ijson.items(file, "item", map_type=_Once), start=1):
                     raw = "" if isinstance(value, Mapping) else str(value)
                     yield number, raw, value if isinstance(value, Mapping) else None
         except ijson.JSONError as error:
@@ -120,7 +142,7 @@ class JsonRows:
     def _write(
         self, numbers: list[int], rows: list[dict[str, str | None]], names: Mapping[str, None], refused: list[Refused]
     ) -> None:
-        columns = [pa.array(numbers, pa.int64()), *(_array_of([row.get(name) for row in rows]) for name in names)]
+        columns = [pa.array(numbers, pa.int64()), *(self._array_of([row.get(name) for row in rows]) for name in names)]
         table = pa.Table.from_arrays(columns, names=[" number", *names])
         with (
             pa.OSFile(str(self._folder / f"{self._pages}.arrow"), "wb") as file,
@@ -131,8 +153,16 @@ class JsonRows:
         (self._folder / f"{self._pages}.json").write_text(said)
         self._pages += 1
 
+    def _array_of(self, values: list[str | None]) -> pa.Array:
+        try:
+            return self._clean.texts(pa.array(values, pa.string()))
+        except UnicodeEncodeError:  # half a surrogate pair, which no UTF-8 can hold
+            return pa.array([None if value is None else self._clean(value) for value in values], pa.string())
+
 
 def _flatten(value: Mapping[str, Any], prefix: str, row: dict[str, str | None]) -> None:
+    if isinstance(value, _Once) and value.twice is not None:
+        raise ValueError(f"has two values for {prefix}{value.twice}")
     for name, inner in value.items():
         key = prefix + (name.strip() or "no name")
         if isinstance(inner, Mapping) and inner:
@@ -157,6 +187,8 @@ def value_text(value: Any) -> str | None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
+        if isinstance(value, _Once) and value.twice is not None:
+            raise ValueError(f"has two values for {value.twice}")
         return {name: _plain(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_plain(inner) for inner in value]
@@ -167,14 +199,6 @@ def _plain(value: Any) -> Any:
 
 def _constant(name: str) -> _Written | None:
     return None if name == "NaN" else _Written(name)
-
-
-def _array_of(values: list[str | None]) -> pa.Array:
-    try:
-        return pa.array(values, pa.string())
-    except UnicodeEncodeError:  # half a surrogate pair, which no UTF-8 can hold
-        clean = (None if v is None else v.encode("utf-8", "replace").decode() for v in values)
-        return pa.array(list(clean), pa.string())
 
 
 def _starts_with_bracket(text: Utf8Text) -> bool:

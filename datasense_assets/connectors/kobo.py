@@ -104,6 +104,7 @@ class KoboConnector(HttpConnector):
             for submissions in edited:
                 for path, data in flattener.flatten(submissions):
                     yield Page(path, data)
+            self.stats.notes += flattener.clean.notes()
             return
         for submissions in self._submissions(request.resource, self._time_query(request), after=mark.after):
             times = [str(s["_submission_time"]) for s in submissions if s.get("_submission_time")]
@@ -112,6 +113,7 @@ class KoboConnector(HttpConnector):
             resume = mark.text(submissions[-1]["_id"], newest, flattener.found, datetime.now(UTC))
             for number, (path, data) in enumerate(tables, start=1):
                 yield Page(path, data, mark.cursor(newest), resume=resume if number == len(tables) else None)
+        self.stats.notes += flattener.clean.notes()
 
     def count(self, resource: str) -> int | None:
         """How many submissions there are now: the `count` of a data call for one row.

@@ -17,6 +17,7 @@ import pyarrow as pa
 from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID, kept_key
 from datasense_assets.connectors.kobo_form import FormTable, FormTables, Path, repeat_name
 from datasense_assets.connectors.kobo_resume import Found
+from datasense_assets.connectors.plain_text import Cleaner
 
 Json = Mapping[str, Any]
 _NOTHING = type(None)
@@ -35,6 +36,7 @@ class Flattener:
         self._repeats = dict(form.repeats)
         self._keys = {t.path: dict.fromkeys(c.key for c in t.columns) for t in form.tables}
         self.found: list[Found] = []
+        self.clean = Cleaner()
         for xpath, parent in found:
             self._find(xpath, self._repeats[parent] if parent else form.top)
 
@@ -63,13 +65,36 @@ class Flattener:
                     if left is None:
                         continue
                     values = left
-                text = _as_texts(key, values, types)
+                text = self._as_texts(key, values, types)
             texts[key] = text
         keys = self._keys[table.path]
         keys.update(dict.fromkeys(key for key in texts if key not in keys))
         nothing = pa.nulls(len(items), pa.string())
         columns = {key: texts.get(key, nothing) for key in keys}
         pages[table.path] = pa.table(columns | {name: pa.array(values, pa.string()) for name, values in own.items()})
+
+    def _as_texts(self, key: str, values: Sequence[Any], types: frozenset[type]) -> pa.Array:
+        """Values of any kind as text."""
+        if types == {int}:
+            return pa.array(list(map(str, values)), pa.string())
+        if types <= _EMPTY and not any(values):
+            return pa.nulls(len(values), pa.string())
+        return pa.array([self._text(key, value) for value in values], pa.string())
+
+    def _text(self, key: str, value: Any) -> str | None:
+        if isinstance(value, str):
+            return self.clean(value)
+        if value is None:
+            return None
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        if type(value) in _NESTED:
+            if key == "_validation_status":
+                return str(value["uid"]) if isinstance(value, dict) and value.get("uid") else None
+            if not value or (key == "_geolocation" and all(part is None for part in value)):
+                return None
+            return self.clean(_as_json(value).replace("\\u0000", ""))
+        return str(value)
 
     def _take_repeats(
         self,
@@ -143,35 +168,3 @@ def _texts(values: Sequence[Any]) -> pa.Array | None:
         return None
     data = texts.buffers()[2]
     return None if data is not None and b"\0" in data.to_pybytes() else texts
-
-
-def _as_texts(key: str, values: Sequence[Any], types: frozenset[type]) -> pa.Array:
-    """Values of any kind as text."""
-    if types == {int}:
-        return pa.array(list(map(str, values)), pa.string())
-    if types <= _EMPTY and not any(values):
-        return pa.nulls(len(values), pa.string())
-    return pa.array([_text(key, value) for value in values], pa.string())
-
-
-def _text(key: str, value: Any) -> str | None:
-    if isinstance(value, str):
-        return _clean(value)
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if type(value) in _NESTED:
-        if key == "_validation_status":
-            return str(value["uid"]) if isinstance(value, dict) and value.get("uid") else None
-        if not value or (key == "_geolocation" and all(part is None for part in value)):
-            return None
-        return _clean(_as_json(value).replace("\\u0000", ""))
-    return str(value)
-
-
-def _clean(text: str) -> str:
-    """Without what Postgres cannot hold: NUL, and halves of characters that JSON lets through."""
-    if text.isascii():
-        return text.replace("\0", "")
-    return text.replace("\0", "").encode("utf-8", "replace").decode()

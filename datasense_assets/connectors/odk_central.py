@@ -33,6 +33,7 @@ from datasense_assets.connectors.config import ApiRoot, ConnectorConfig
 from datasense_assets.connectors.errors import BadConfig, BadData
 from datasense_assets.connectors.http_connector import HttpConnector
 from datasense_assets.connectors.personal import looks_personal
+from datasense_assets.connectors.plain_text import Cleaner
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -115,7 +116,7 @@ class OdkCentralConnector(HttpConnector):
     def read(self, request: ReadRequest) -> Iterator[Page]:
         """Submissions as asked; raise SourceError at any page. The cursor is the latest submission or edit so far."""
         tables = {info.path: [column.key for column in info.columns] for info in self.describe(request.resource)}
-        cursor = request.cursor
+        cursor, clean = request.cursor, Cleaner()
         params = {"$expand": "*", "$top": str(self.config.page_size)}
         if condition := self._condition(request):
             params["$filter"] = condition
@@ -123,7 +124,7 @@ class OdkCentralConnector(HttpConnector):
             answer = self._get(f"forms/{quote(request.resource, safe='')}.svc/Submissions", params)
             rows: dict[Path, list[Row]] = {path: [] for path in tables}
             for submission in answer["value"]:
-                _flatten(submission, (), None, rows)
+                _flatten(submission, (), None, rows, clean)
                 system = submission.get("__system") or {}
                 moments = [system[name] for name in ("submissionDate", "updatedAt") if system.get(name)]
                 cursor = max([*moments, *([cursor] if cursor else [])], key=_moment, default=None)
@@ -133,6 +134,7 @@ class OdkCentralConnector(HttpConnector):
             link = parse_qs(urlsplit(answer.get("@odata.nextLink") or "").query)
             following = {name: link[name][0] for name in ("$skiptoken", "$skip") if name in link}
             if not following or not answer["value"]:
+                self.stats.notes += clean.notes()
                 return
             if following.items() <= params.items():
                 raise BadData(f"{self.config.base_url} gives the same page again.", advice="Sync again.")
@@ -168,7 +170,9 @@ class OdkCentralConnector(HttpConnector):
         return answer
 
 
-def _flatten(item: Mapping[str, Any], path: Path, place: Row | None, rows: dict[Path, list[Row]]) -> None:
+def _flatten(
+    item: Mapping[str, Any], path: Path, place: Row | None, rows: dict[Path, list[Row]], clean: Cleaner
+) -> None:
     """Add a submission, or a repeat's row, to `rows` by table, and those of its own repeats."""
     row: Row = {ROW_ID: str(item["__id"]), **(place or {})}
     rows.setdefault(path, []).append(row)
@@ -177,16 +181,16 @@ def _flatten(item: Mapping[str, Any], path: Path, place: Row | None, rows: dict[
         key, value = parts.pop(0)
         if (*path, key) in rows or (isinstance(value, list) and value and isinstance(value[0], dict)):
             for index, inner in enumerate(value or (), start=1):
-                _flatten(inner, (*path, key), {PARENT_ID: row[ROW_ID], INDEX: str(index)}, rows)
+                _flatten(inner, (*path, key), {PARENT_ID: row[ROW_ID], INDEX: str(index)}, rows, clean)
         elif isinstance(value, dict) and "coordinates" not in value:  # a group, whereas GeoJSON is one value
             parts = [(f"{key}/{k}", v) for k, v in value.items() if "@odata." not in k] + parts
         else:
-            row[kept_key(key)] = _text(value)
+            row[kept_key(key)] = _text(value, clean)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any, clean: Cleaner) -> str | None:
     if value is None or isinstance(value, str):
-        return None if value is None else value.replace("\0", "")
+        return None if value is None else clean(value)
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -20,6 +20,7 @@ from datasense_assets.connectors.base import ColumnInfo
 from datasense_assets.connectors.csv_dialect import distinct_keys
 from datasense_assets.connectors.errors import BadData
 from datasense_assets.connectors.personal import looks_personal
+from datasense_assets.connectors.plain_text import Cleaner
 from datasense_assets.connectors.row_pages import PAGE_ROWS, Block
 
 _EXACT_DIGITS = 15  # of a double, which is what a number column is
@@ -36,6 +37,7 @@ class ParquetRows:
 
         """
         self.where, self.padded = where, 0
+        self.notes: list[str] = []
         self._path = path
         try:
             with pq.ParquetFile(path) as file:
@@ -53,12 +55,13 @@ class ParquetRows:
 
     def blocks(self) -> Iterator[Block]:
         """Every row; raise BadData where the file breaks off."""
-        number = 1
+        number, clean = 1, Cleaner()
         try:
             with pq.ParquetFile(self._path) as file:
                 for batch in file.iter_batches(batch_size=PAGE_ROWS):
                     columns = _flatten(batch)
-                    data = {info.key: as_text(column) for info, column in zip(self.columns, columns, strict=True)}
+                    texts = (clean.texts(as_text(column)) for column in columns)
+                    data = {info.key: text for info, text in zip(self.columns, texts, strict=True)}
                     numbers = pa.arange(number, number + batch.num_rows)
                     number += batch.num_rows
                     yield Block(numbers, pa.table(data), [])
@@ -66,6 +69,7 @@ class ParquetRows:
             raise
         except (pa.ArrowException, OSError) as error:
             raise self._damaged(error) from None
+        self.notes = clean.notes(self.where)
 
     def line_of(self, number: int) -> int:
         """The row's number."""

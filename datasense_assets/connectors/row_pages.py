@@ -48,11 +48,14 @@ class Block:
 
 
 class RowReader(Protocol):
-    """One opened file of rows. `columns` are described, `padded` counts rows that were filled up."""
+    """One opened file of rows. `columns` are described, `padded` counts rows that were filled up, `notes` are what is
+    to be said of the file when it has been read.
+    """
 
     where: str
     columns: tuple[ColumnInfo, ...]
     padded: int
+    notes: list[str]
 
     def blocks(self) -> Iterator[Block]:
         """Every row once, read or refused, in order; raise SourceError."""

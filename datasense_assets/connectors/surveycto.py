@@ -34,6 +34,7 @@ from datasense_assets.connectors.errors import AccessForbidden, BadConfig, Crede
 from datasense_assets.connectors.http import HttpClient
 from datasense_assets.connectors.http_connector import HttpConnector
 from datasense_assets.connectors.personal import looks_personal
+from datasense_assets.connectors.plain_text import Cleaner
 from datasense_assets.connectors.surveycto_answer import newest_last, ordered_keys, read_rows
 from datasense_assets.connectors.surveycto_repeats import Layout, find_layout
 from datasense_assets.connectors.surveycto_rows import (
@@ -185,15 +186,16 @@ class SurveyctoConnector(HttpConnector):
             keys = ordered_keys(read_rows(file, where))
             self._note_missing_fields(keys)
             layout = find_layout(keys, self.config.plain_columns)
-            rejected: list[Rejected] = []
+            rejected, clean = list[Rejected](), Cleaner()
             wanted = _wanted(read_rows(file, where), request.window, rejected)
             for rows in _batches(newest_last(wanted)):
                 times = [moment for row in rows if (moment := completed_at(row)) is not None]
                 cursor = max([*times, *([cursor] if cursor else [])], default=None)
                 refused, rejected[:] = tuple(rejected), []
-                for path, data in flatten(rows, layout):
+                for path, data in flatten(rows, layout, clean):
                     text = None if cursor is None else cursor.isoformat()
                     yield Page(path=path, data=data, cursor=text, rejected=() if path else refused)
+            self.stats.notes += clean.notes()
             if rejected:  # no row was good, so that no page has told of the bad ones
                 yield Page(path=(), data=pa.table({ROW_ID: pa.array([], pa.string())}), rejected=tuple(rejected))
 

@@ -116,6 +116,7 @@ class SurveyctoDatasetsConnector(HttpConnector):
             rows = CsvRows(text, header, where)
             yield from read_pages([NamedReader(rows)], key, "file", file.with_name("keys.sqlite"))
             self.stats.padded_rows += rows.padded
+            self.stats.notes += rows.notes
 
     def _datasets(self) -> Iterator[Json]:
         """Every dataset; ends where the server names no further page, or one that brings nothing new."""

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID, kept_key
+from datasense_assets.connectors.plain_text import Cleaner
 from datasense_assets.connectors.surveycto_repeats import COUNT, Indexes, Layout, Path
 
 Json = Mapping[str, Any]
@@ -60,10 +61,10 @@ def completed_at(row: Json) -> datetime | None:
 def row_key(row: Json) -> str | None:
     """What identifies the submission; None where it has no KEY."""
     value = row.get(KEY)
-    return _clean(value) or None if isinstance(value, str) else None
+    return Cleaner()(value) or None if isinstance(value, str) else None
 
 
-def flatten(rows: Iterable[Json], layout: Layout) -> list[tuple[Path, pa.Table]]:
+def flatten(rows: Iterable[Json], layout: Layout, clean: Cleaner) -> list[tuple[Path, pa.Table]]:
     """Tables with at least one row, the top one first, parents before children; every column is text.
 
     `_ds_row_id` is the submission's `KEY`; a repeat's row adds its numbers (`<KEY>/2`, nested `<KEY>/2/1`). A repeat
@@ -75,7 +76,7 @@ def flatten(rows: Iterable[Json], layout: Layout) -> list[tuple[Path, pa.Table]]
         key = row_key(row)
         if key is None:
             raise ValueError("a row without KEY has no place in a table")
-        for path, instances in _instances(row, layout).items():
+        for path, instances in _instances(row, layout, clean).items():
             for indexes in sorted(instances):
                 found.setdefault(path, []).append(instances[indexes] | _identity(key, indexes))
     own = {path: (ROW_ID, PARENT_ID, INDEX) if path else (ROW_ID,) for path in layout.columns}
@@ -86,13 +87,13 @@ def flatten(rows: Iterable[Json], layout: Layout) -> list[tuple[Path, pa.Table]]
     ]
 
 
-def _instances(row: Json, layout: Layout) -> dict[Path, dict[Indexes, Cells]]:
+def _instances(row: Json, layout: Layout, clean: Cleaner) -> dict[Path, dict[Indexes, Cells]]:
     """The row's values by table and by row number."""
     found: dict[Path, dict[Indexes, Cells]] = {path: {} for path in layout.columns}
     found[()][()] = {}
     for key, value in row.items():
         place = layout.places[key]
-        text = _text(value)
+        text = _text(value, clean)
         if text is not None:
             found[place.path].setdefault(place.indexes, {})[kept_key(place.column)] = text
     for path in reversed(list(layout.columns)):  # a row of an inner repeat stands in a row of the outer one
@@ -120,23 +121,16 @@ def _table(names: list[str], own: tuple[str, ...], rows: list[Cells]) -> pa.Tabl
     return pa.table({name: pa.array([row.get(name) for row in rows], pa.string()) for name in (*names, *own)})
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any, clean: Cleaner) -> str | None:
     if value is None:
         return None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
-        return _clean(json.dumps(value, ensure_ascii=False, default=str).replace("\\u0000", ""))
+        return clean(json.dumps(value, ensure_ascii=False, default=str).replace("\\u0000", ""))
     if not isinstance(value, str):
         return str(value)
     moment = server_moment(value)
     if moment is not None:
         return moment.isoformat()
-    return _clean(value) or None
-
-
-def _clean(text: str) -> str:
-    """Without what Postgres cannot hold: NUL, and halves of characters that JSON lets through."""
-    if text.isascii():
-        return text.replace("\0", "")
-    return text.replace("\0", "").encode("utf-8", "replace").decode()
+    return clean(value) or None

@@ -201,6 +201,19 @@ def test_json_lines_are_flattened_and_bad_ones_refused(tmp_path: Path, opened: A
     assert "is not JSON" in found[0][1] and "no JSON object" in found[1][1]
 
 
+@pytest.mark.parametrize("array", [False, True])
+def test_an_object_that_says_something_twice_is_refused(tmp_path: Path, opened: Any, array: bool) -> None:
+    lines = ['{"a": 1, "a": 2}', '{"a": 3}', '{"b": {"c": 1, "d": 2, "c": 1}}', '{"l": [{"e": 1, "e": 2}]}']
+    (tmp_path / "f.json").write_text(f"[{','.join(lines)}]" if array else "\n".join(lines))
+    connector = opened("f.json")
+    assert [row["a"] for row in rows(connector)] == ["3"]
+    assert rejected(connector) == [
+        (1, "has two values for a"),
+        (3, "has two values for b/c"),
+        (4, "has two values for e"),
+    ]
+
+
 def test_an_array_of_objects_and_lines_without_a_suffix_are_json_too(tmp_path: Path, opened: Any) -> None:
     (tmp_path / "a.json").write_text('[{"a": 1.10}, {"a": "x"}, 5]')
     assert values(opened("a.json")) == [["1.10"], ["x"]]
@@ -231,7 +244,7 @@ def test_whatever_json_writes_comes_back(objects: list[dict[str, Any]]) -> None:
         for key, value in wrote.items():
             text = row[key if key not in (ROW_ID,) else f"{key} (2)"]
             if isinstance(value, str):
-                assert text == value.encode("utf-8", "replace").decode()
+                assert text == value.replace("\0", "").encode("utf-8", "replace").decode()
             else:
                 assert text is None if value is None else json.loads(str(text)) == value
 
@@ -405,6 +418,14 @@ def test_members_by_pattern_and_archives_in_a_folder(tmp_path: Path, opened: Any
     feeds = opened("*.zip")
     assert [t.resource for t in feeds.discover()] == ["stops.txt", "trips.txt"]
     assert values(feeds, "stops.txt") == [["a1", "a.zip"], ["b1", "b.zip"]]
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_of_two_members_of_one_name_the_later_one_is_read_once(tmp_path: Path, opened: Any) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for value in (1, 2):
+            archive.writestr("a.csv", f"a\n{value}\n")
+    assert values(opened("z.zip")) == [["2"]]
 
 
 def test_formats_may_be_mixed_in_an_archive(tmp_path: Path, opened: Any) -> None:

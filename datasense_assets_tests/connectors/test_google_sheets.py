@@ -205,6 +205,16 @@ def test_percentages_beside_plain_numbers_are_said(book: Book, connect: Opener) 
     assert "'a' has percentages in some rows and plain numbers in others" in note
 
 
+def test_merged_cells_under_the_header_are_said(book: Book, connect: Opener) -> None:
+    book.tabs[0].rows[:] = [["district", "village"], ["Ajmer", "a"], [None, "b"], ["c", None]]
+    book.tabs[0].merges = ["A1:B1", "A2:A3", "A4:B4"]
+    connector = connect()
+    assert [row["district"] for row in rows(connector, book.tabs[0].title)] == ["Ajmer", None, "c"]
+    first, second = connector.stats.notes
+    assert "has merged cells (A2:A3), of which only the first holds the value" in first
+    assert "has merged cells (A4:B4)" in second
+
+
 def test_a_mixed_column_keeps_each_value_as_what_it_is(book: Book, connect: Opener) -> None:
     book.tabs[0].rows = [["when"], [date(2026, 3, 1)], ["last spring"], [2026], [None], [date(2026, 3, 2)]]
     connector = connect()

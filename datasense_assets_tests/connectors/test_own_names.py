@@ -1,4 +1,4 @@
-"""A source's own column may be called as one of the platform's: it is kept beside it, under another key, everywhere."""
+"""What no table can take as it is, from each connector: columns called as the platform's, text with NUL in it."""
 
 from __future__ import annotations
 
@@ -26,24 +26,25 @@ from examples.kobo_stand_in import serve as serve_kobo
 LOCAL = NetworkPolicy(allow_private_addresses=True)
 OWN = (ROW_ID, INDEX, PARENT_ID)
 NOW = datetime.now(UTC).replace(microsecond=0)
+Row = dict[str, str]
 
 
 @contextmanager
-def kobo(_: Path) -> Iterator[Connector]:
-    questions = [{"type": "text", "name": name} for name in OWN]
+def kobo(_: Path, row: Row) -> Iterator[Connector]:
+    questions = [{"type": "text", "name": name} for name in row]
     inner = [{"type": "begin_repeat", "name": "kids"}, {"type": "text", "name": ROW_ID}, {"type": "end_repeat"}]
     form = Form("f", "F", {"survey": with_xpaths([*questions, *inner]), "choices": [], "translations": [None]})
-    form.add({**{name: f"own {name}" for name in OWN}, "kids": [{ROW_ID: "own kid"}]}, at=NOW)
+    form.add({**row, "kids": [{ROW_ID: "own kid"}]}, at=NOW)
     with serve_kobo([form], token="t") as server:
         yield open_connector("kobo", {"base_url": server.url}, {"token": "t"}, LOCAL)
 
 
 @contextmanager
-def odk(_: Path) -> Iterator[Connector]:
+def odk(_: Path, row: Row) -> Iterator[Connector]:
     form = odk_central.Form(
-        "f", [*((name, "string") for name in OWN), ("kids", "repeat"), (f"kids/{ROW_ID}", "string")]
+        "f", [*((name, "string") for name in row), ("kids", "repeat"), (f"kids/{ROW_ID}", "string")]
     )
-    form.add({**{name: f"own {name}" for name in OWN}, "kids": [{ROW_ID: "own kid"}]}, NOW)
+    form.add({**row, "kids": [{ROW_ID: "own kid"}]}, NOW)
     with odk_central.serve([form]) as server:
         config = {"base_url": server.url, "project": 1}
         yield open_connector(
@@ -52,18 +53,18 @@ def odk(_: Path) -> Iterator[Connector]:
 
 
 @contextmanager
-def survey(_: Path) -> Iterator[Connector]:
-    form = surveycto.Form("f", [*OWN, ("kids", [ROW_ID])])
-    form.add({**{name: f"own {name}" for name in OWN}, "kids": [{ROW_ID: "own kid"}]}, at=NOW - timedelta(hours=1))
+def survey(_: Path, row: Row) -> Iterator[Connector]:
+    form = surveycto.Form("f", [*row, ("kids", [ROW_ID])])
+    form.add({**row, "kids": [{ROW_ID: "own kid"}]}, at=NOW - timedelta(hours=1))
     with surveycto.serve([form]) as server:
         credentials = {"username": surveycto.USER, "password": surveycto.PASSWORD}
         yield open_connector("surveycto", {"server": server.url}, credentials, LOCAL)
 
 
 @contextmanager
-def sheet(folder: Path) -> Iterator[Connector]:
+def sheet(folder: Path, row: Row) -> Iterator[Connector]:
     account = Account("reader@p.iam.gserviceaccount.com")
-    book = Book("f", "F", [Tab("f", [list(OWN), [f"own {name}" for name in OWN]])], shared={account.email})
+    book = Book("f", "F", [Tab("f", [list(row), list(row.values())])], shared={account.email})
     with serve_google([book], [account]) as google:
         config = {"spreadsheet": "f", "api_base_url": google.url}
         yield open_connector("google_sheets", config, {"service_account": account.key(google.url)}, LOCAL)
@@ -71,9 +72,8 @@ def sheet(folder: Path) -> Iterator[Connector]:
 
 def file(suffix: str) -> Any:
     @contextmanager
-    def made(folder: Path) -> Iterator[Connector]:
+    def made(folder: Path, row: Row) -> Iterator[Connector]:
         path = folder / f"f{suffix}"
-        row = {name: f"own {name}" for name in OWN}
         if suffix == ".csv":
             path.write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
         elif suffix == ".jsonl":
@@ -96,7 +96,7 @@ PLACES |= {suffix: file(suffix) for suffix in (".csv", ".jsonl", ".parquet", ".x
 
 @pytest.mark.parametrize("place", PLACES)
 def test_what_is_called_as_one_of_ours_is_kept(place: str, tmp_path: Path) -> None:
-    with PLACES[place](tmp_path) as connector:
+    with PLACES[place](tmp_path, {name: f"own {name}" for name in OWN}) as connector:
         resource = connector.discover()[0].resource
         infos = {
             info.path: {column.key: column.label for column in info.columns} for info in connector.describe(resource)
@@ -113,3 +113,16 @@ def test_what_is_called_as_one_of_ours_is_kept(place: str, tmp_path: Path) -> No
         assert "own kid" in kid.values()
         assert (kid[PARENT_ID], kid[INDEX]) == (row[ROW_ID], "1")
         assert "own" not in kid[ROW_ID]
+
+
+@pytest.mark.parametrize("place", [each for each in PLACES if each not in (".xlsx", "google")])
+def test_what_postgres_cannot_hold_is_left_out_and_told(place: str, tmp_path: Path) -> None:
+    with PLACES[place](tmp_path, {"name": "Am\0la", "n": "गाँव"}) as connector:
+        resource = connector.discover()[0].resource
+        pages = list(connector.read(ReadRequest(resource)))
+        notes = [note for note in connector.stats.notes if "NUL" in note]
+        connector.close()
+    (row,) = pages[0].data.to_pylist()
+    assert (row["name"], row["n"]) == ("Amla", "गाँव")
+    assert len(notes) == 1, connector.stats.notes
+    assert "left out" in notes[0]

@@ -9,11 +9,12 @@ from typing import Any
 
 import openpyxl
 import pytest
+from python_calamine import CalamineWorkbook
 
-from datasense_assets.connectors import NetworkPolicy, excel_faults, open_connector
+from datasense_assets.connectors import NetworkPolicy, excel_faults, excel_rows, open_connector
 from datasense_assets.connectors.base import ROW_ID, Connector
 from datasense_assets.connectors.errors import BadData
-from datasense_assets.connectors.excel_faults import cell_name
+from datasense_assets.connectors.excel_faults import cell_name, find_faults
 from datasense_assets_tests.connectors.conftest import rows
 
 SAVE = "Open the file in Excel or LibreOffice and save it again, so that it holds the results"
@@ -132,6 +133,37 @@ def test_zeros_of_a_program_that_does_not_calculate_are_told(tmp_path: Path) -> 
     stored(path, B3="|<v>0</v>")
     rewritten(path, "xl/workbook.xml", lambda text: text.replace(' fullCalcOnLoad="1"', ""))
     assert notes(opened(path)) == {}, "Excel takes that word away"
+
+
+def test_merged_cells_under_the_header_are_told(tmp_path: Path) -> None:
+    lines = [["all", None], ["district", "village"], ["Ajmer", "a"], [None, "b"], ["c", None], [None, None], ["d", "e"]]
+    path = write(tmp_path / "b.xlsx", *lines)
+    book = openpyxl.load_workbook(path)
+    for cells in ("A1:B1", "A3:A4", "A5:B5", "A6:B6"):
+        book.active.merge_cells(cells)
+    book.save(path)
+    connector = opened(path, header_row=2)
+    said = notes(connector)
+    assert said["district"][0].startswith("has merged cells (A3:A4), of which only the first holds the value")
+    assert said["village"][0].startswith("has merged cells (A5:B5), of which")
+    assert [row["district"] for row in rows(connector, "S")] == ["Ajmer", None, "c", "d"]
+
+
+def test_of_a_binary_workbook_it_is_said_that_errors_are_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "old.xls"
+    old.write_bytes(b"\xd0\xcf\x11\xe0")
+    path = write(tmp_path / "b.xlsx", ["n"], [1])
+    sheet = CalamineWorkbook.from_path(str(path)).get_sheet_by_name("S")
+    assert find_faults(old, sheet).is_binary
+    assert not find_faults(path, sheet).is_binary
+    monkeypatch.setattr(excel_rows, "find_faults", lambda _path, found: find_faults(old, found))
+    connector = opened(path)
+    connector.describe("S")
+    assert len(rows(connector, "S")) == 1
+    (note,) = connector.stats.notes
+    assert "in an xls or xlsb workbook errors such as #N/A cannot be told" in note
 
 
 def test_each_sheet_is_looked_at_by_itself_wherever_it_lies(tmp_path: Path) -> None:
