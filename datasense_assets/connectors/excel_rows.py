@@ -7,7 +7,7 @@ whose result the file does not hold, are empty, and the column says how many and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,14 @@ from python_calamine import (
 
 from datasense_assets.connectors.base import ColumnInfo
 from datasense_assets.connectors.errors import BadData
-from datasense_assets.connectors.excel_faults import Faults, Place, cell_name, find_faults
+from datasense_assets.connectors.excel_faults import find_faults
+from datasense_assets.connectors.excel_notes import column_notes, no_header
 from datasense_assets.connectors.google_cells import read_header
-from datasense_assets.connectors.google_ranges import Area, merged_notes
+from datasense_assets.connectors.google_ranges import Area
 from datasense_assets.connectors.personal import looks_personal
 from datasense_assets.connectors.row_pages import PAGE_ROWS, Block
 
 _EXACT_INTEGER = 2**63
-_PLACES_NAMED = 3
-_SAVE_IT = "Open the file in Excel or LibreOffice and save it again"
 
 
 def sheet_names(path: Path, where: str) -> dict[str, bool]:
@@ -103,16 +102,10 @@ class ExcelRows:
         filled = {i for _, row in self._rows for i, value in enumerate(row) if value != ""}
         filled |= {i for _, i in told}
         self._kept = [i for i in range(width) if named.labels[i] or i in filled]
+        notes = column_notes(self._faults, full_merges, header_at[0])
         self.columns = tuple(
-            ColumnInfo(key, label or key, personal=looks_personal(key, label), notes=notes)
-            for key, label, notes in (
-                (
-                    named.keys[i],
-                    named.labels[i],
-                    (*notes_of(self._faults, i, header_at[0]), *merged_notes(full_merges, i)),
-                )
-                for i in self._kept
-            )
+            ColumnInfo(key, label or key, personal=looks_personal(key, label), notes=notes.get(i, ()))
+            for i, key, label in ((i, named.keys[i], named.labels[i]) for i in self._kept)
         )
 
     def blocks(self) -> Iterator[Block]:
@@ -142,11 +135,7 @@ class ExcelRows:
         first = next((at for at, row in enumerate(cells) if any(value != "" for value in row)), None)
         unstored = sorted(place for place in self._faults.unstored if place[0] in header or first is None)
         if unstored:
-            named = _named(map(cell_name, unstored))
-            raise BadData(
-                f"{self.where} has no header that can be read: the results of formulas are not stored in it ({named}).",
-                advice=f"{_SAVE_IT}, so that it holds their results.",
-            )
+            raise no_header(self.where, unstored)
         if first is None:
             raise EmptySheet(f"{self.where} is empty.", advice="Fill it in; the table keeps its last rows meanwhile.")
         rows = ", ".join(str(at + 1) for at in header)
@@ -177,41 +166,8 @@ def cell_text(value: Any, *, has_time: bool) -> str | None:
     return str(value)
 
 
-def notes_of(faults: Faults, column: int, first: int) -> tuple[str, ...]:
-    """What is to be said of the column's cells from row `first` on."""
-
-    def here(places: Iterable[Place]) -> list[Place]:
-        return sorted(place for place in places if place[1] == column and place[0] >= first)
-
-    notes = []
-    if errors := here(faults.errors):
-        named = _named(f"{cell_name(place)} {faults.errors[place]}" for place in errors)
-        notes.append(f"has an error instead of a value in {_cells(errors)} ({named}), loaded as empty")
-    if unstored := here(faults.unstored):
-        notes.append(
-            f"has a formula without its result in {_cells(unstored)} ({_named(map(cell_name, unstored))}), loaded as "
-            f"empty. {_SAVE_IT}, so that it holds the results"
-        )
-    if zeros := here(faults.uncalculated):
-        notes.append(
-            f"has a formula in {_cells(zeros)} ({_named(map(cell_name, zeros))}) that the program which wrote the file "
-            f"did not calculate: they are 0 whatever their result is. {_SAVE_IT}, so that it holds the results"
-        )
-    return tuple(notes)
-
-
 def _value_at(cells: list[list[Any]], row: int, column: int) -> Any:
     return cells[row][column] if row < len(cells) and column < len(cells[row]) else ""
-
-
-def _cells(places: Sequence[Place]) -> str:
-    return "1 cell" if len(places) == 1 else f"{len(places):,} cells"
-
-
-def _named(words: Iterable[str]) -> str:
-    found = list(words)
-    more = len(found) - _PLACES_NAMED
-    return ", ".join(found[:_PLACES_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _merges(sheet: CalamineSheet) -> list[Area]:
