@@ -30,7 +30,8 @@ Place = tuple[int, int]
 
 _CHUNK = 1 << 20
 _LONGEST_TOKEN = 64
-_HINTS = re.compile(rb"""<(?:\w+:)?f[\s>/]|\bt=["']e["']|:formula=|:value-type=["']error["']""")
+# of xlsx, with and without a prefix, and of ods
+_HINTS = (b"<f>", b"<f ", b"<f/", b":f>", b":f ", b":f/", b't="e"', b"t='e'", b":formula=", b'"error"', b"'error'")
 _REFERENCE = re.compile(r"([A-Z]{1,3})([0-9]{1,7})")
 _MOST_REPEATED = 10_000
 
@@ -103,7 +104,7 @@ def _has_hint(archive: zipfile.ZipFile, member: str) -> bool:
     with archive.open(member) as file:
         while chunk := file.read(_CHUNK):
             end += chunk
-            if _HINTS.search(end):
+            if any(hint in end for hint in _HINTS):
                 return True
             end = end[-_LONGEST_TOKEN:]
     return False
