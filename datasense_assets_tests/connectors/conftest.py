@@ -93,7 +93,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def local_policy(tmp_path: Path) -> NetworkPolicy:
-    return NetworkPolicy(allow_private_addresses=True, timeout=5.0, scratch=tmp_path / "scratch")
+    return NetworkPolicy(allow_private_addresses=True, scratch=tmp_path / "scratch")
 
 
 CsvOpener = Callable[..., Connector]

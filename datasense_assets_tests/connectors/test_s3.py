@@ -32,7 +32,7 @@ def bucket(server: S3StandIn) -> S3StandIn:
 
 
 def opened(server: S3StandIn, url: str, credentials: dict[str, str] = CREDENTIALS, **policy: Any) -> Connector:
-    allowed = NetworkPolicy(**{"allow_private_addresses": True, "timeout": 5.0, **policy})
+    allowed = NetworkPolicy(**{"allow_private_addresses": True, **policy})
     return open_connector("file", {"url": url, "endpoint_url": server.url}, credentials, allowed)
 
 

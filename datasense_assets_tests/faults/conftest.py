@@ -27,7 +27,8 @@ from datasense_assets.warehouse.database import engine
 from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.ingest.conftest import World
 
-SILENCE = 0.4
+# Seconds of silence that are too many, in the cases that are about silence; a right answer may be slow in coming.
+SILENCE, PATIENCE = 1.0, 60.0
 Rows = list[tuple[Any, ...]]
 _numbers = count(1)
 
@@ -47,13 +48,13 @@ class Rig:
     ) -> None:
         self.world, self.org = world, org
         self.source: Source = world.source(org, slug=f"s{next(_numbers)}", deletes=Deletes.REMOVE)
-        self.columns, self.expected = columns, expected
+        self.columns, self.expected, self.timeout = columns, expected, PATIENCE
         self._how = (kind, config, credentials)
         self.table = f"org_{org.slug}.{self.source.slug}__visits"
 
     def open(self) -> Connector:
         kind, config, credentials = self._how
-        policy = NetworkPolicy(allow_private_addresses=True, timeout=SILENCE, scratch=self.world.scratch)
+        policy = NetworkPolicy(allow_private_addresses=True, timeout=self.timeout, scratch=self.world.scratch)
         return open_connector(kind, config, credentials, policy)
 
     def sync(self, *, full: bool = False) -> None:
@@ -68,8 +69,9 @@ class Rig:
         query = f"({cursor} c.table_id WHERE t.source_id = {self.source.id}) x"
         return self.world.rows(self.table, "*"), self.world.rows(query, "*", "1")
 
-    def check(self, error: type[SourceError] | None, *, full: bool, mend: Callable[[], None]) -> None:
+    def check(self, error: type[SourceError] | None, *, full: bool, mend: Callable[[], None], case: str = "") -> None:
         before = self.state()
+        self.timeout = SILENCE if "silence" in case else PATIENCE
         if error is None:
             self.sync(full=full)
         else:
@@ -80,6 +82,7 @@ class Rig:
             assert caught.value.advice
             assert self.state() == before
         mend()
+        self.timeout = PATIENCE
         self.sync()
         assert self.rows() == sorted(self.expected())
 

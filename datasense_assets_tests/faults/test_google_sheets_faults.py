@@ -104,7 +104,7 @@ def test_a_sync_is_exact_or_fails_clearly(rig: Rig, server: Google, book: Book, 
         book.touch()
         book.shared.add(ACCOUNT.email)
 
-    rig.check(error, full=False, mend=mend)
+    rig.check(error, full=False, mend=mend, case=case)
 
 
 def test_a_tab_renamed_while_it_is_read_leaves_the_table(rig: Rig, server: Google, book: Book) -> None:

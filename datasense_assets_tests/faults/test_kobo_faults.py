@@ -96,7 +96,7 @@ def test_a_sync_is_exact_or_fails_clearly(rig: Rig, server: StandIn, form: Form,
         assert error is not None or not server._faults  # it was met
         server.clear_faults()
 
-    rig.check(error, full=True, mend=mend)
+    rig.check(error, full=True, mend=mend, case=case)
 
 
 def test_rows_of_the_cursors_own_second_are_not_missed(rig: Rig, server: StandIn, form: Form) -> None:
