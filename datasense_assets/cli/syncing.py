@@ -108,6 +108,7 @@ def asked_partitions(partition: str | None, partition_range: str | None, *, full
 
 def _wishes(org: Organization, address: Address, span: tuple[str, str] | None, *, full: bool) -> list[Wish]:
     from datasense_assets.connectors import problem_with
+    from datasense_assets.running.upstream import in_order_of_checks
 
     if address.name is not None:
         source = find_source(org, address.name)
@@ -122,7 +123,7 @@ def _wishes(org: Organization, address: Address, span: tuple[str, str] | None, *
             said = " ".join(str(problem) for problem in row.problems)
             warn(f"{org.slug}/{row.slug} is left out, for it cannot be used as it is stored: {said}")
     wishes = []
-    for source in org.sources:
+    for source in in_order_of_checks(org.sources):
         problem = problem_with(source.connector)
         if problem is not None:
             warn(f"{org.slug}/{source.slug} is left out: {problem.message} {problem.fix}")

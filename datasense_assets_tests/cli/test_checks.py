@@ -127,6 +127,34 @@ def test_a_broken_check_is_told_by_sync_checks_and_status(datasense: CommandLine
     assert "not_null_town (1 of 4 rows: town is null.)" in found["recipes/big_towns"]["warning"]
 
 
+def test_a_first_load_of_all_sources_begins_with_those_that_others_are_checked_against(datasense: CommandLine) -> None:
+    def source(slug: str, *checks: Any) -> dict[str, Any]:
+        towns = datasense.folder / "towns.csv"
+        towns.write_text(TOWNS, encoding="utf-8")
+        tables = [{"slug": "towns", "resource": "towns.csv", "checks": list(checks)}]
+        config = {"url": str(towns), "key": ["code"]}
+        return {"slug": slug, "connector": "csv", "config": config, "tables": tables, "schedule": "manual"}
+
+    def found_in(other: str) -> dict[str, Any]:
+        return {"check": "exists_in", "column": "town", "in": f"source:{other}.towns"}
+
+    # the last two are held against each other, which no order of loading can suit
+    sources = [source("a-forms", found_in("b_places")), source("b-places", found_in("c_states")), source("c-states")]
+    circle = [
+        source("d-one", {**found_in("e_two"), "severity": "warn"}),
+        source("e-two", {**found_in("d_one"), "severity": "warn"}),
+    ]
+    datasense("apply", datasense.manifest(sources=[*sources, *circle], recipes=[]))
+    datasense("sync", datasense.org, "--local")
+    checks = datasense("checks", "list", datasense.org, "--json").document["checks"]
+    assert [(row["asset"].split("/")[1], row["passed"]) for row in checks] == [
+        ("a_forms", True),
+        ("b_places", True),
+        ("d_one", True),
+        ("e_two", False),
+    ]
+
+
 def test_checks_are_run_here_and_now_and_the_exit_code_tells(datasense: CommandLine) -> None:
     datasense("apply", manifest(datasense, {"check": "row_count", "max": 3}, {"check": "unique", "columns": ["code"]}))
     datasense("sync", datasense.org, "--local")
