@@ -143,6 +143,23 @@ EXPANDED: dict[str, Any] = {
 SELECT _ds_row_id, piece FROM org_benchmark.forms__visits
 CROSS JOIN LATERAL regexp_split_to_table(choices, '[ \t\n\r\f\v]+') AS piece WHERE piece <> ''""",
 }
+# the same where no text comes twice, of which nothing can be remembered
+SCATTERED: dict[str, Any] = {
+    "steps": [
+        {
+            "op": "concat",
+            "parts": [{"column": "_ds_row_id"}, {"text": "b"}, {"text": "c"}],
+            "separator": " ",
+            "into": "choices",
+        },
+        {"op": "select", "columns": ["_ds_row_id", "choices"]},
+        {"op": "expand_list", "column": "choices", "delimiter": " "},
+    ],
+    "types": "_ds_row_id text, choices text",
+    "sql": r"""
+SELECT _ds_row_id, piece FROM org_benchmark.forms__visits
+CROSS JOIN LATERAL regexp_split_to_table(_ds_row_id || ' b c', '[ \t\n\r\f\v]+') AS piece WHERE piece <> ''""",
+}
 PIVOTED: dict[str, Any] = {
     "steps": [
         {
@@ -169,6 +186,7 @@ KINDS: dict[str, tuple[dict[str, Any], int]] = {
     "reshaped": (RESHAPED, 1),
     "deduplicated": (DEDUPLICATED, 1),
     "expanded": (EXPANDED, 1),
+    "scattered": (SCATTERED, 1),
     "pivoted": (PIVOTED, 3),
 }
 BOUND = 1.05

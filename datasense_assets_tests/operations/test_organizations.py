@@ -8,6 +8,7 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -15,7 +16,14 @@ import pytest
 import yaml
 from psycopg import sql
 
+from datasense_assets.cli.address import read_organization
+from datasense_assets.operations.organizations.taking import take_along
 from datasense_assets.running.instance import open_instance
+from datasense_assets.running.owners import catalog_engine
+from datasense_assets.settings import get_settings
+from datasense_assets.warehouse.organizations import prepare_organization
+from datasense_assets.warehouse.reading import table_columns
+from datasense_assets.warehouse.swap import SessionLimits, TableBusy, replace_table
 from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.operations.conftest import CommandLine
 
@@ -96,7 +104,6 @@ def test_nothing_stays_of_an_organisation_that_is_deleted_with_its_data(datasens
     with open_instance() as instance:
         from datasense_assets.automation.failing import failing_evaluation
         from datasense_assets.catalog.troubles import failing_now
-        from datasense_assets.running.owners import catalog_engine
 
         with catalog_engine().connect() as connection:
             failing = failing_now(connection)
@@ -160,6 +167,28 @@ def test_an_organisation_is_taken_along_as_files(datasense: CommandLine) -> None
     manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
     assert manifest["organization"]["slug"] == datasense.org
     assert "is there already" in datasense("export", datasense.org, "--to", folder, code=1).words
+
+
+def test_a_table_that_is_to_be_built_anew_meanwhile_is_taken_along_whole(datasense: CommandLine) -> None:
+    populate(datasense, datasense.org)
+    with catalog_engine().connect() as connection:
+        org = read_organization(connection, datasense.org)
+    target = prepare_organization(catalog_engine(), get_settings(), org)
+    tried: list[str] = []
+
+    def swap(table: str) -> None:
+        """At the first table, after the moment that all are of, the recipe's is replaced, or as good as."""
+        tried.append(table)
+        if len(tried) > 1:
+            return
+        with target.connect(autocommit=True) as builder, suppress(TableBusy):
+            columns = table_columns(builder, target.schema, "towns")
+            select = f"SELECT {', '.join(c.name for c in columns)} FROM {target.schema}.towns"
+            replace_table(builder, target.schema, "towns", columns, select, limits=SessionLimits(lock_timeout=0.2))
+
+    counted = take_along(catalog_engine(), get_settings(), org, datasense.folder / "whole", told=swap)
+    assert tried[0] != "towns"
+    assert counted["towns"] == 2
 
 
 @pytest.fixture

@@ -52,11 +52,16 @@ def take_along(
     (folder / "columns.json").write_text(json.dumps(described, ensure_ascii=False, indent=1), encoding="utf-8")
     counted: dict[str, int] = {}
     with target.connect() as connection:
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         rows = connection.execute(
             "SELECT tablename FROM pg_tables WHERE schemaname = %s AND tablename NOT LIKE '\\_dlt\\_%%' ORDER BY 1",
             (target.schema,),
         ).fetchall()
+        connection.commit()
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        # Before the first query, which fixes the moment: of a table that takes another's place later, none of the rows
+        # would be seen.
+        for (table,) in rows:
+            connection.execute(sql.SQL("LOCK {} IN ACCESS SHARE MODE").format(sql.Identifier(target.schema, table)))
         for (table,) in rows:
             told(table)
             counted[table] = _write(connection, target.schema, table, folder / "tables" / f"{table}.csv.gz")
