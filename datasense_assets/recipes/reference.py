@@ -107,6 +107,11 @@ cast, filled, masked or labelled its values, replaced them in place, or split th
 inputs' (`union`, `coalesce`, the key of a `join`), where those of them that have a comment have the same. What is
 reckoned from others, such as a formula or an average, answers another question and has none.
 
+Who reads under `REPEATABLE READ` or `SERIALIZABLE` and has begun before the new table is there finds it without rows,
+for PostgreSQL shows him none that came later: such a transaction locks what it will read before its first query
+(`LOCK TABLE ... IN ACCESS SHARE MODE`), as `datasense export --to` does, and the build waits for it. The usual
+`READ COMMITTED` sees the old table or the new one, whole.
+
 A `view` is always as fresh as its inputs and is reckoned again at each look. Where the result hangs on today's date or
 on the hour or date of a moment it is refused, since each reader would get it by his own session's time zone. When a
 table under it is built again the view is made again in the same transaction; one that no longer fits is dropped, which
