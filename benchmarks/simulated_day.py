@@ -209,6 +209,10 @@ def simulate(
     start = start or datetime.now(UTC).replace(second=0, microsecond=0) + MINUTE
     day, now = Day(start, start + timedelta(hours=hours)), [start]
     _fill(catalog, orgs, sources)
+    with catalog.begin() as connection:
+        # as if all of it had been applied then
+        connection.execute(text("UPDATE datasense.source_status SET next_due_at = :start"), {"start": start})
+        connection.execute(text("UPDATE datasense.source_tables SET created_at = :start"), {"start": start})
     with catalog.connect() as connection:
         snapshot = read_snapshot(connection)
     graph = build_definitions(snapshot, settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,9 +32,12 @@ def day(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setenv("DATASENSE_ALLOW_PRIVATE_ADDRESSES", "true")
     get_settings.cache_clear()
     catalog_engine.cache_clear()
+    # the same hours whenever the test runs, one organisation's midnight among them
+    start = datetime.now(UTC).replace(hour=18, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    tick = timedelta(minutes=2)
     try:
         yield simulate(
-            catalog_engine(), get_settings(), orgs=4, sources=24, hours=4.5, outages=OUTAGES, tick=timedelta(minutes=2)
+            catalog_engine(), get_settings(), orgs=4, sources=24, hours=4.5, outages=OUTAGES, tick=tick, start=start
         )
     finally:
         catalog_engine().dispose()
