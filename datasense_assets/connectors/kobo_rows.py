@@ -93,7 +93,7 @@ class Flattener:
                 return str(value["uid"]) if isinstance(value, dict) and value.get("uid") else None
             if not value or (key == "_geolocation" and all(part is None for part in value)):
                 return None
-            return self.clean(_as_json(value).replace("\\u0000", ""))
+            return self.clean.json(_as_json(value))
         return str(value)
 
     def _take_repeats(

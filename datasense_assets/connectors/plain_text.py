@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+_NUL_IN_JSON = re.compile(r"(\\\\)|\\u0000")
 
 
 class Cleaner:
@@ -21,6 +24,16 @@ class Cleaner:
         if not clean.isascii():
             clean = clean.encode("utf-8", "replace").decode()
         self.changed += clean != text
+        return clean
+
+    def json(self, text: str) -> str:
+        """The same of JSON, where NUL is an escape; a backslash may also be one of the text's own."""
+        if "\\u0000" not in text:
+            return self(text)
+        clean = _NUL_IN_JSON.sub(lambda found: found[1] or "", text)
+        changed = self.changed + (clean != text)
+        clean = self(clean)
+        self.changed = changed
         return clean
 
     def texts(self, column: pa.Array) -> pa.Array:

@@ -127,7 +127,7 @@ def _text(value: Any, clean: Cleaner) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
-        return clean(json.dumps(value, ensure_ascii=False, default=str).replace("\\u0000", ""))
+        return clean.json(json.dumps(value, ensure_ascii=False, default=str))
     if not isinstance(value, str):
         return str(value)
     moment = server_moment(value)

@@ -16,6 +16,7 @@ import pytest
 
 from datasense_assets.connectors import NetworkPolicy, open_connector
 from datasense_assets.connectors.base import INDEX, PARENT_ID, ROW_ID, Connector, ReadRequest, kept_key
+from datasense_assets.connectors.plain_text import Cleaner
 from datasense_assets_tests.stand_ins import odk_central, surveycto
 from datasense_assets_tests.stand_ins.google_book import Book, Tab
 from datasense_assets_tests.stand_ins.google_sheets import Account
@@ -113,6 +114,22 @@ def test_what_is_called_as_one_of_ours_is_kept(place: str, tmp_path: Path) -> No
         assert "own kid" in kid.values()
         assert (kid[PARENT_ID], kid[INDEX]) == (row[ROW_ID], "1")
         assert "own" not in kid[ROW_ID]
+
+
+@pytest.mark.parametrize(
+    ("value", "clean", "changed"),
+    [
+        ({"a": "b\0c"}, {"a": "bc"}, 1),
+        ({"a": "\\u0000"}, {"a": "\\u0000"}, 0),
+        ({"a": "\\\0"}, {"a": "\\"}, 1),
+        (["\ud800é"], ["?é"], 1),
+        (["x"], ["x"], 0),
+    ],
+)
+def test_json_is_cleaned_of_nul_and_of_nothing_else(value: Any, clean: Any, changed: int) -> None:
+    cleaner = Cleaner()
+    assert json.loads(cleaner.json(json.dumps(value, ensure_ascii=False))) == clean
+    assert cleaner.changed == changed
 
 
 @pytest.mark.parametrize("place", [each for each in PLACES if each not in (".xlsx", "google")])
