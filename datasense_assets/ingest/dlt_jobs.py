@@ -5,6 +5,7 @@ that are equal to what is there. What depends on dlt's own classes is here and i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any, ClassVar, cast
 
 from dlt.common.destination.client import FollowupJobRequest, LoadJob
@@ -12,13 +13,17 @@ from dlt.common.destination.typing import PreparedTableSchema
 from dlt.common.destination.utils import get_merge_changed_cond, get_merge_compare_columns
 from dlt.common.schema.typing import TTableSchema
 from dlt.destinations import postgres
+from dlt.destinations.impl.postgres.configuration import PostgresClientConfiguration
 from dlt.destinations.impl.postgres.postgres import PostgresClient, PostgresParquetCopyJob
+from dlt.destinations.impl.postgres.sql_client import Psycopg2SqlClient
 from dlt.destinations.sql_jobs import SqlMergeFollowupJob
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from datasense_assets.ingest.copying import CopyJob, Rows
 
 Guard = Callable[[str], list[str]]
 """From a table's name to SQL statements that fail where its merge must not be done."""
+_STILL_ALIVE_SECONDS = 5.0
 MERGE_SINCE = 150_000
 """The first server version (as libpq counts them) with MERGE, which dlt writes for an upsert and for a mirror."""
 
@@ -68,12 +73,69 @@ class _ConflictJob(SqlMergeFollowupJob):
         ]
 
 
+class _Connections:
+    """What the jobs of one load have used and may use again: dlt opens a connection for each of four."""
+
+    def __init__(self) -> None:
+        """None is open yet."""
+        self._idle: list[tuple[Any, float]] = []
+        self._over = False
+
+    def take(self) -> Any | None:
+        """One that was in use a moment ago, and so needs no question whether it is alive."""
+        while self._idle:
+            connection, since = self._idle.pop()
+            if monotonic() - since < _STILL_ALIVE_SECONDS:
+                return connection
+            connection.close()
+        return None
+
+    def give_back(self, connection: Any) -> None:
+        """Keep it for the next job, if nothing went wrong on it."""
+        usable = not connection.closed and connection.info.transaction_status == TRANSACTION_STATUS_IDLE
+        if self._over or not usable:
+            connection.close()
+        else:
+            self._idle.append((connection, monotonic()))
+
+    def close(self) -> None:
+        """Close what is open; what comes back later is closed too."""
+        self._over = True
+        while self._idle:
+            self._idle.pop()[0].close()
+
+
+class _SqlClient(Psycopg2SqlClient):
+    """dlt's, with a connection that the load has open already. All names in its statements bear their schema."""
+
+    connections: _Connections
+
+    def open_connection(self) -> Any:
+        """The one of the job before, else a new one."""
+        self._conn = self.connections.take()
+        return super().open_connection() if self._conn is None else self._conn
+
+    def close_connection(self) -> None:
+        """Leave it to the next job."""
+        connection, self._conn = self._conn, None
+        if connection is not None:
+            self.connections.give_back(connection)
+
+
 class _LoadClient(PostgresClient):
     """dlt's client of one load: copies stream its rows, merges begin with its guard, in their own transaction."""
 
     guard: ClassVar[Guard]
     rows: ClassVar[Mapping[str, Rows]]
+    connections: ClassVar[_Connections]
     merge_job: ClassVar[type[SqlMergeFollowupJob]] = _MergeJob
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        made = self.sql_client
+        names = (made.dataset_name, made.staging_dataset_name)
+        self.sql_client = _SqlClient(*names, made.credentials, made.capabilities)
+        self.sql_client.connections = type(self).connections
 
     def create_load_job(
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False
@@ -99,6 +161,7 @@ class LoadDestination(postgres):
     """dlt's own destination, known to it by the same name, with the client of one load."""
 
     our_client: type[_LoadClient]
+    _partial: PostgresClientConfiguration | None = None
 
     @property
     def destination_type(self) -> str:
@@ -116,5 +179,21 @@ class LoadDestination(postgres):
         `server_version` is the warehouse's, as libpq counts (140005 is 14.5).
         """
         merge_job = _MergeJob if server_version >= MERGE_SINCE else _ConflictJob
-        members = {"guard": staticmethod(guard), "rows": rows, "merge_job": merge_job}
+        members = {"guard": staticmethod(guard), "rows": rows, "merge_job": merge_job, "connections": _Connections()}
         self.our_client = type("Client", (_LoadClient,), members)
+
+    def configuration(
+        self, initial_config: PostgresClientConfiguration, accept_partial: bool = False
+    ) -> PostgresClientConfiguration:
+        """As dlt's; the part that says what the destination can do is the same for a whole load, which asks for it
+        twenty times: a tenth of dlt's time.
+        """
+        if not accept_partial:
+            return super().configuration(initial_config)
+        if self._partial is None:
+            self._partial = super().configuration(initial_config, accept_partial=True)
+        return self._partial
+
+    def let_go(self) -> None:
+        """Close the load's connections."""
+        self.our_client.connections.close()

@@ -58,7 +58,7 @@ def finish_load(sync: Sync, prepared: PreparedLoad) -> list[TableReport]:
     columns_differ = any(each.plan.columns != each.table.columns for each in prepared.tables)
     if columns_differ or not prepared.top.scratch.rows or not same_shape(prepared.tables):
         sync.ensure(prepared)
-    with sync.target.connect() as connection:
+    with sync.warehouse.transaction() as connection:
         outcomes = _settle(sync, prepared, connection)
     with sync.catalog.begin() as catalog:
         catalog.exec_driver_sql(claims.let_go_when_idle())

@@ -20,6 +20,7 @@ from datasense_assets.connectors.base import Connector
 from datasense_assets.connectors.errors import BadConfig, ResourceGone
 from datasense_assets.ingest import claims
 from datasense_assets.ingest.changes import note_removed
+from datasense_assets.ingest.copying import FEW_ROWS
 from datasense_assets.ingest.errors import LoadMismatch, WindowRefused, source_error, telling_full_disk
 from datasense_assets.ingest.finishing import finish_load
 from datasense_assets.ingest.memory import give_memory_back
@@ -32,6 +33,7 @@ from datasense_assets.ingest.schema import (
     special_columns,
 )
 from datasense_assets.ingest.skipping import UnchangedTable, report_unchanged
+from datasense_assets.warehouse.held import HeldConnection
 from datasense_assets.warehouse.organizations import WarehouseTarget
 
 if TYPE_CHECKING:
@@ -71,10 +73,12 @@ class Sync:
         self.plan, self.connector, self.target, self.catalog = plan, connector, target, catalog
         self.fence = fence
         self.progress = progress
+        self.warehouse = HeldConnection(target)
         give_memory_back()
         scratch.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
         self._count = 0
+        self._last: PreparedLoad | None = None
 
     def __enter__(self) -> Self:
         """The sync itself."""
@@ -83,7 +87,9 @@ class Sync:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Throw the scratch folder away."""
+        """Close what is open and throw the scratch folder away."""
+        self._let_go(None)
+        self.warehouse.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def prepare(self, table: SourceTable) -> PreparedLoad | UnchangedTable:
@@ -99,7 +105,9 @@ class Sync:
         try:
             with telling_full_disk(self._folder):
                 self._count += 1
-                return prepare_load(self, table, self._folder / f"{self._count:03d}")
+                prepared = prepare_load(self, table, self._folder / f"{self._count:03d}")
+                self._let_go(prepared if isinstance(prepared, PreparedLoad) else None)
+                return prepared
         except ResourceGone as error:
             with self.catalog.begin() as catalog:
                 change = note_removed(catalog, self.plan, table.id, table.slug)
@@ -118,7 +126,14 @@ class Sync:
         """
         if isinstance(prepared, UnchangedTable):
             return report_unchanged(self, prepared)
+        prepared.let_go()
         return finish_load(self, prepared)
+
+    def _let_go(self, following: PreparedLoad | None) -> None:
+        """Close what the last load, which may have failed, has left open."""
+        last, self._last = self._last, following
+        if last is not None:
+            last.let_go()
 
     def ensure(self, prepared: PreparedLoad) -> None:
         """Make and widen the load's tables, once.
@@ -131,7 +146,7 @@ class Sync:
             return
         shapes = [self.shape_of(each) for each in prepared.tables]
         try:
-            with self.target.connect() as connection:
+            with self.warehouse.transaction() as connection:
                 claims.write(connection, prepared.claim)
                 ensure_tables(connection, self.target.schema, shapes)
         except (pg_errors.FeatureNotSupported, pg_errors.DependentObjectsStillExist) as error:
@@ -141,6 +156,9 @@ class Sync:
                 advice="Drop the view that depends on the table, sync, and make it again.",
             ) from error
         prepared.ensured = True
+        if sum(each.expected for each in prepared.tables) > FEW_ROWS:
+            # what comes now takes its time, and connections of its own
+            self.warehouse.close()
 
     def shape_of(self, load: TableLoad) -> TableShape:
         """How the table looks in the warehouse."""

@@ -17,6 +17,7 @@ from datasense_assets.catalog.state import CursorRow, FenceLost, Fingerprint, Ta
 from datasense_assets.connectors.base import ReadRequest, ReadStats, TableInfo
 from datasense_assets.ingest import claims
 from datasense_assets.ingest.dataset import staging_schema
+from datasense_assets.ingest.dlt_jobs import LoadDestination
 from datasense_assets.ingest.errors import not_exact, source_error, telling_full_disk
 from datasense_assets.ingest.keeping import KeptPages
 from datasense_assets.ingest.planning import ColumnPlan
@@ -118,6 +119,12 @@ class PreparedLoad:
             if cause is error:
                 raise
             raise cause from error
+
+    def let_go(self) -> None:
+        """Close what dlt's jobs have left open."""
+        destination = self.pipeline.destination
+        if isinstance(destination, LoadDestination):
+            destination.let_go()
 
     def stop_if_interrupted(self) -> None:
         """Asked between two batches, so that whoever cancels a run does not wait for all of a large table.

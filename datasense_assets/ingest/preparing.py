@@ -49,12 +49,13 @@ def prepare_load(sync: Sync, table: SourceTable, folder: Path) -> PreparedLoad |
     said = ask_whether_changed(sync, table, now)
     if isinstance(said, UnchangedTable):
         return said
-    infos = {info.path: info for info in sync.connector.describe(table.resource)}
+    with sync.warehouse.unused():
+        infos = {info.path: info for info in sync.connector.describe(table.resource)}
     if () not in infos:
         raise BadData(f"{table.slug} has no description.", advice="Check that the resource still exists.")
     described = frozenset(infos)
     claim = claims.Claim(sync.target.schema, sync.warehouse_table(table), uuid.uuid4().hex)
-    with sync.target.connect() as warehouse:
+    with sync.warehouse.transaction() as warehouse:
         server_version = warehouse.info.server_version
         written_by = claims.begin(warehouse, claim)
         warehouse.commit()
@@ -76,7 +77,8 @@ def prepare_load(sync: Sync, table: SourceTable, folder: Path) -> PreparedLoad |
     recorded = status is not None and status.load_id is not None and written_by == status.load_id
     boundary = Boundary(cursor.boundary if recorded and cursor is not None and request.cursor is not None else {})
     declared = {path: declared_types(known.get(path), info) for path, info in infos.items()}
-    read = read_pages(sync.connector, request, table.slug, declared, folder, boundary, sync.progress, kept)
+    with sync.warehouse.unused():
+        read = read_pages(sync.connector, request, table.slug, declared, folder, boundary, sync.progress, kept)
     scratches = read.scratches
     complete = request.cursor is None and not request.again
     mirror = complete and not sync.connector.has_history and sync.plan.source.deletes is not Deletes.MARK
@@ -173,7 +175,7 @@ def _known_tables(tables: list[SourceTable], table: SourceTable) -> dict[TablePa
 
 def _has_rows_of(sync: Sync, status: TableStatus | None, tables: list[TableLoad]) -> bool:
     """Whether as many rows are there as the last load left: none deleted or added by hand."""
-    with sync.target.connect() as warehouse:
+    with sync.warehouse.transaction() as warehouse:
         there = count_rows(warehouse, sync.target.schema, tables[0].warehouse_table)
     return status is not None and there == status.row_count
 
@@ -203,7 +205,7 @@ def _shape(
     folder: Path,
 ) -> list[TableLoad]:
     tables = []
-    with sync.target.connect() as warehouse:
+    with sync.warehouse.transaction() as warehouse:
         for path in sorted(infos, key=lambda p: (len(p), p)):
             if path not in known:
                 continue

@@ -71,16 +71,20 @@ def ask_whether_changed(sync: Sync, table: SourceTable, now: datetime) -> Unchan
     before = copy_stats(sync.connector.stats)
     with sync.catalog.begin() as connection:
         status = read_table_status(connection, table.id)
-        cursor = read_cursor(connection, table.id)
-        tables = [each for each in read_tables(connection, sync.plan.source.id) if each.resource == table.resource]
+        last = status.fingerprint if status is not None and not sync.plan.full else None
+        # most sources say nothing of their content: then these say nothing either
+        cursor = read_cursor(connection, table.id) if last is not None else None
+        known = read_tables(connection, sync.plan.source.id) if last is not None else []
+    tables = [each for each in known if each.resource == table.resource]
     tables.sort(key=lambda each: (len(each.path), each.path))
     terms = load_terms(sync, table)
-    last = status.fingerprint if status is not None and tables and not sync.plan.full else None
+    last = last if tables else None
     if last is not None and status is not None:
-        with sync.target.connect() as warehouse:
+        with sync.warehouse.transaction() as warehouse:
             is_as_loaded = last.terms == terms and is_whole(warehouse, sync, tables, status)
         last = last if is_as_loaded else None
-    value = sync.connector.fingerprint(table.resource, None if last is None else last.value)
+    with sync.warehouse.unused():
+        value = sync.connector.fingerprint(table.resource, None if last is None else last.value)
     if last is None or value is None or value != last.value:
         return None if value is None else Fingerprint(value, terms, now)
     stats = sync.connector.stats
@@ -123,7 +127,7 @@ def report_unchanged(sync: Sync, unchanged: UnchangedTable) -> list[TableReport]
     """
     cursor = unchanged.cursor.value if unchanged.cursor is not None else None
     boundary = unchanged.cursor.boundary if unchanged.cursor is not None else {}
-    with sync.target.connect() as connection:
+    with sync.warehouse.transaction() as connection:
         previews = [
             settle.preview(connection, sync.target.schema, sync.warehouse_table(table), table.columns)
             for table in unchanged.tables

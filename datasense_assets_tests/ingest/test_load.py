@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from typing import Any
 
+import psycopg
+import psycopg2
 import pytest
 
 from datasense_assets.catalog.models import ColumnType, Organization
 from datasense_assets.connectors.base import ColumnInfo, Rejected, Window
 from datasense_assets.connectors.errors import SourceError, Unavailable
+from datasense_assets.ingest import dlt_jobs
 from datasense_assets.ingest.load import WindowRefused
+from datasense_assets.warehouse import held
 from datasense_assets_tests.ingest.conftest import START, FakeSource, World, at
+from datasense_assets_tests.platform.running import until
 
 
 def visits(*rows: dict[str, object]) -> FakeSource:
@@ -43,6 +49,35 @@ def test_first_load_types_names_and_documents(world: World, org: Organization) -
     assert not report.schema_changes
     comment = world.rows("pg_description d", "description", "objsubid")
     assert ("Visits",) in comment
+
+
+def test_a_small_load_opens_a_connection_of_its_own_and_one_of_dlt(
+    world: World, org: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def counting(driver: Any, name: str) -> None:
+        connect = driver.connect
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            opened.append(name)
+            return connect(*args, **kwargs)
+
+        monkeypatch.setattr(driver, "connect", counted)
+
+    source = world.source(org)
+    world.sync(org, source, visits({"n": "1"}))
+    monkeypatch.setattr(held, "_UNUSED_SECONDS", 600.0)
+    monkeypatch.setattr(held, "_STILL_ALIVE_SECONDS", 600.0)
+    monkeypatch.setattr(dlt_jobs, "_STILL_ALIVE_SECONDS", 600.0)
+    counting(psycopg, "ours")
+    counting(psycopg2, "dlt's")
+    assert world.sync(org, source, visits({"n": "1"}, {"n": "2"})).rows_loaded == 1
+    assert opened == ["ours", "dlt's"]
+    user = world.target(org).user
+    with psycopg.connect(world.url, autocommit=True) as connection:
+        query = "SELECT 1 FROM pg_stat_activity WHERE usename = %s"
+        until("all are closed", lambda: connection.execute(query, (user,)).fetchone() is None)
 
 
 def test_three_hindi_headers_stay_three_columns(world: World, org: Organization) -> None:
