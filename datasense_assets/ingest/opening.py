@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from datasense_assets.catalog.credentials import read_credentials, resolve
+from datasense_assets.catalog.state import read_quotas, record_quotas
 from datasense_assets.connectors import NetworkPolicy, host_of, open_connector, quotas_of
 from datasense_assets.ingest.budget import SharedBudget
 from datasense_assets.warehouse.quotas import quota_key
@@ -57,24 +58,25 @@ def open_source(
     """
     del org  # a source's id is enough today; the wall between organisations is the catalog's
     references = read_credentials(connection, source.id)
+    bound_by = read_quotas(connection, source.id)
     # Behind a pooler a transaction holds one of few connections, and what follows needs another: runs that each held
     # one and waited for one more would wait for each other.
     connection.rollback()
     secrets = {name: resolve(reference, settings).get_secret_value() for name, reference in references.items()}
     settings.scratch_path.mkdir(parents=True, exist_ok=True)
     allowed = quotas_of(source.connector, source.config, secrets)
-    _remember_quotas(connection.engine, source, allowed)
+    _remember_quotas(connection.engine, source, allowed, bound_by)
     budget = SharedBudget(connection.engine, allowed, longest_wait=settings.longest_wait_seconds)
     policy = network_policy(settings)
     policy = policy.hurried if hurried else policy
     return open_connector(source.connector, source.config, secrets, policy, budget=budget)
 
 
-def _remember_quotas(catalog: Engine, source: Source, allowed: Iterable[Quota]) -> None:
+def _remember_quotas(catalog: Engine, source: Source, allowed: Iterable[Quota], before: frozenset[str]) -> None:
     """Write down by which quotas the source is bound, so that it is not asked for while one of them is closed."""
-    from datasense_assets.catalog.state import record_quotas
-
     host = host_of(source.connector, source.config)
     keys = {quota_key(quota.name, quota.host or host, quota.shared_by) for quota in allowed}
+    if keys == before:
+        return
     with catalog.begin() as connection:
         record_quotas(connection, source.id, keys)

@@ -30,11 +30,18 @@ def prepare_catalog(catalog: Engine) -> None:
     Raises:
         CatalogVersionError: the catalog is older or newer than this program.
     """
-    from datasense_assets.catalog.migrate import CatalogVersionError, current_version, is_current, migrate
+    from datasense_assets.catalog.migrate import is_current
 
     with catalog.connect() as connection:
         if is_current(connection):
             return
+    _make_catalog(catalog)
+
+
+def _make_catalog(catalog: Engine) -> None:
+    from datasense_assets.catalog.migrate import CatalogVersionError, current_version, migrate
+
+    with catalog.connect() as connection:
         found = current_version(connection)
     if found is not None:
         raise CatalogVersionError(
@@ -50,14 +57,17 @@ def load_snapshot(settings: Settings, scope: SnapshotScope | None) -> LoadedSnap
     Raises:
         DatabaseUnavailable: the catalog cannot be read and there is no last good snapshot (never an empty graph).
     """
+    from datasense_assets.catalog.migrate import is_current
     from datasense_assets.catalog.snapshot import load_snapshot as load_saved
     from datasense_assets.catalog.snapshot import read_snapshot, save_snapshot
     from datasense_assets.warehouse.database import DatabaseUnavailable, database_url, engine
 
     try:
         catalog = engine(database_url(settings))
-        prepare_catalog(catalog)
         with catalog.connect() as connection:
+            if not is_current(connection):
+                connection.rollback()
+                _make_catalog(catalog)
             # a run that was queued before its organisation moved to another shard is served all the same
             shard = settings.shard if scope is None else None
             snapshot = read_snapshot(connection, shard=shard, scope=scope)

@@ -29,10 +29,9 @@ from datasense_assets.running.step_output import kept
 from datasense_assets.settings import get_settings
 
 if TYPE_CHECKING:
+    import dagster as dg
     from sqlalchemy import Engine
 
-# A connection that was in use a moment ago needs no question whether it is alive.
-_ASK_AFTER_SECONDS = 5.0
 _KEPT_OPEN = 4
 _TICKS_PUT_AWAY_EVERY_SECONDS = 600.0
 # By URL: the databases whose tables this process has seen, and what it knows of their indexes.
@@ -68,24 +67,15 @@ def pooled_engine(url: str) -> Engine:
     Safe after a fork: a child opens connections of its own and leaves its parent's alone. A connection that the server
     has closed meanwhile is replaced.
     """
-    from sqlalchemy import create_engine, event
-    from sqlalchemy.exc import DisconnectionError
+    from sqlalchemy import create_engine
+
+    from datasense_assets.warehouse.database import ask_whether_alive
 
     made = create_engine(
         url, isolation_level="AUTOCOMMIT", pool_size=_KEPT_OPEN, max_overflow=-1, pool_recycle=600, pool_use_lifo=True
     )
 
-    def still_alive(connection: Any, record: Any, _proxy: Any) -> None:
-        if monotonic() - record.info.get("given_back", float("-inf")) < _ASK_AFTER_SECONDS:
-            return
-        if not made.dialect.do_ping(connection):
-            raise DisconnectionError("the server has closed this connection")
-
-    def given_back(_connection: Any, record: Any) -> None:
-        record.info["given_back"] = monotonic()
-
-    event.listen(made, "checkout", still_alive)
-    event.listen(made, "checkin", given_back)
+    ask_whether_alive(made)
     os.register_at_fork(after_in_child=lambda: made.dispose(close=False))
     return made
 
@@ -129,6 +119,10 @@ class _PooledRuns(PostgresRunStorage):
         return self._seen.has("job of backfills", super().has_bulk_action_job_name_column)
 
 
+# Events that are of no asset, and change nothing but the log.
+_PLAIN_EVENTS = ("STEP_", "PIPELINE_", "ENGINE_EVENT", "LOGS_CAPTURED", "RESOURCE_", "HOOK_")
+
+
 class _PooledEvents(PostgresEventLogStorage):
     """Events through the pool."""
 
@@ -136,6 +130,21 @@ class _PooledEvents(PostgresEventLogStorage):
         super().__init__(url, should_autocreate_tables=create)
         self._engine = pooled_engine(url)
         self._secondary_index_cache = _known_indexes[url][1]
+
+    def store_event(self, event: dg.EventLogEntry) -> None:
+        """A plain event, or a line of the log, is one insert. Dagster's own notifies besides whoever listens, which
+        no release of it does that may share our storage, and each NOTIFY is a transaction that has to reach the disk.
+        """
+        kind = event.dagster_event_type
+        if kind is not None and not kind.value.startswith(_PLAIN_EVENTS):
+            super().store_event(event)
+            return
+        statement = self.prepare_insert_event(event)
+        # Dagster's own statement to the letter: SQLAlchemy keeps the values of the first one of each form for good, and
+        # in each process that is a plain event, never the first load's with its preview
+        columns = statement.table.c
+        with self.run_connection(event.run_id) as connection:
+            connection.execute(statement.returning(columns.run_id, columns.id))
 
 
 class _PooledSchedules(PostgresScheduleStorage):

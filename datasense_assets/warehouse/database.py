@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import psycopg
@@ -25,6 +26,7 @@ __all__ = [
     "DatabaseUnavailable",
     "EmbeddedServerError",
     "WarehouseError",
+    "ask_whether_alive",
     "borrowed",
     "connect",
     "database_url",
@@ -35,6 +37,7 @@ __all__ = [
 OLDEST_SERVER = 14
 APPLICATION = "datasense"
 _CONNECT_SECONDS = 15
+_ASK_AFTER_SECONDS = 5.0
 
 
 def database_url(settings: Settings) -> str:
@@ -109,11 +112,33 @@ def engine(url: str) -> Engine:
         pool_size=2,
         max_overflow=8,
         pool_recycle=600,
-        pool_pre_ping=True,
     )
+    ask_whether_alive(made)
     # a forked worker must not share its parent's sockets, nor close them
     os.register_at_fork(after_in_child=lambda: made.dispose(close=False))
     return made
+
+
+def ask_whether_alive(pool: Engine) -> None:
+    """Have a connection that the server has closed replaced when it is taken from the pool; one that was in use a
+    moment ago needs no question.
+    """
+    from sqlalchemy import event
+    from sqlalchemy.exc import DisconnectionError
+
+    def still_alive(connection: Any, record: Any, _proxy: Any) -> None:
+        if monotonic() - record.info.get("given_back", float("-inf")) < _ASK_AFTER_SECONDS:
+            return
+        try:
+            pool.dialect.do_ping(connection)
+        except pool.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError("the server has closed this connection") from error
+
+    def given_back(_connection: Any, record: Any) -> None:
+        record.info["given_back"] = monotonic()
+
+    event.listen(pool, "checkout", still_alive)
+    event.listen(pool, "checkin", given_back)
 
 
 @contextmanager

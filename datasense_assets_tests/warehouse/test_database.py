@@ -45,6 +45,23 @@ def test_absent_server_is_unavailable() -> None:
         connect("postgresql://u:p@127.0.0.1:1/d")
 
 
+def test_a_connection_of_the_pool_that_the_server_has_closed_is_replaced(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = engine(database_url)
+    with pool.connect() as connection:
+        first = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    with pool.connect() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() == first
+    with connect(database_url, autocommit=True) as other:
+        other.execute("SELECT pg_terminate_backend(%s)", (first,))
+    # as if it had waited for long
+    monkeypatch.setattr(database, "_ASK_AFTER_SECONDS", 0.0)
+    with pool.connect() as connection:
+        assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != first
+    pool.dispose()
+
+
 def test_server_older_than_supported_is_refused(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "OLDEST_SERVER", 99)
     with pytest.raises(DatabaseUnavailable, match="needs PostgreSQL 99"):

@@ -45,6 +45,7 @@ from datasense_assets.catalog.state.due import (
 )
 from datasense_assets.catalog.state.limits import (
     RunLimit,
+    read_quotas,
     read_run_limits,
     record_quotas,
     set_run_limit,
@@ -156,6 +157,7 @@ __all__ = [
     "read_input_versions",
     "read_last_build",
     "read_lineage",
+    "read_quotas",
     "read_request",
     "read_revision",
     "read_run_limits",

@@ -76,7 +76,12 @@ class SchemaChange:
 
 def read_tables(connection: Connection, source_id: int) -> list[SourceTable]:
     """The source's tables with their columns, as in a snapshot: by position, repeat groups after their parents."""
-    rows = list(connection.execute(select(source_tables).where(source_tables.c.source_id == source_id)))
+    return _with_columns(
+        connection, list(connection.execute(select(source_tables).where(source_tables.c.source_id == source_id)))
+    )
+
+
+def _with_columns(connection: Connection, rows: list[Any]) -> list[SourceTable]:
     tops = {row.resource: row.position for row in rows if not row.path}
     rows.sort(
         key=lambda row: (tops.get(row.resource, row.position), row.resource, len(row.path), row.position, row.slug)
@@ -118,11 +123,12 @@ def upsert_tables(connection: Connection, source_id: int, tables: Iterable[Disco
     taken = {identifier(row.slug) for row in rows}
     ids = {place: (row.id, row.slug) for place, row in known.items()}
     position = max((row.position for row in rows), default=-1) + 1
+    differs = False
     for table in sorted(tables, key=lambda each: len(each.path)):
         place = (table.resource, table.path)
         row = known.get(place)
         if row is not None:
-            _refresh(connection, row, table)
+            differs = _refresh(connection, row, table) or differs
             continue
         parent = ids.get((table.resource, table.path[:-1])) if table.path else None
         if place in ids or (parent is None and (table.path or not discover_all)):
@@ -145,16 +151,20 @@ def upsert_tables(connection: Connection, source_id: int, tables: Iterable[Disco
         ).scalar_one()
         ids[place] = (new_id, slug)
         position += 1
-    return read_tables(connection, source_id)
+        differs = True
+    return read_tables(connection, source_id) if differs else _with_columns(connection, list(rows))
 
 
-def _refresh(connection: Connection, row: Any, table: DiscoveredTable) -> None:
+def _refresh(connection: Connection, row: Any, table: DiscoveredTable) -> bool:
+    """Write down what the source now says of a table that is known; whether that is something else."""
     title = table.title or row.title
     start = min([day for day in (row.history_start, table.history_start) if day is not None], default=None)
-    if (title, start) != (row.title, row.history_start):
-        connection.execute(
-            update(source_tables).where(source_tables.c.id == row.id).values(title=title, history_start=start)
-        )
+    if (title, start) == (row.title, row.history_start):
+        return False
+    connection.execute(
+        update(source_tables).where(source_tables.c.id == row.id).values(title=title, history_start=start)
+    )
+    return True
 
 
 def _slug_for(table: DiscoveredTable, parent: str | None, taken: set[str]) -> str:

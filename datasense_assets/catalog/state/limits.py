@@ -52,10 +52,15 @@ def unset_run_limit(connection: Connection, scope: LimitScope, name: str) -> boo
     return bool(gone.rowcount)
 
 
+def read_quotas(connection: Connection, source_id: int) -> frozenset[str]:
+    """The keys of `quota_state` that a source's calls are counted by, as they were last written down."""
+    query = select(source_quotas.c.key).where(source_quotas.c.source_id == source_id)
+    return frozenset(connection.execute(query).scalars())
+
+
 def record_quotas(connection: Connection, source_id: int, keys: Collection[str]) -> None:
     """Keep the keys of `quota_state` that a source's calls are counted by; nothing is written where they are known."""
-    known = connection.execute(select(source_quotas.c.key).where(source_quotas.c.source_id == source_id)).scalars()
-    before = set(known)
+    before = read_quotas(connection, source_id)
     if gone := before.difference(keys):
         connection.execute(
             delete(source_quotas).where(source_quotas.c.source_id == source_id, source_quotas.c.key.in_(gone))
