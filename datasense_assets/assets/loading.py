@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from datasense_assets.ingest.load import Sync
     from datasense_assets.ingest.report import TableReport
     from datasense_assets.warehouse.organizations import WarehouseTarget
+
+_SAY_AFTER_SECONDS = 5.0
 
 
 def load_source(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Iterator[Any]:
@@ -182,8 +185,14 @@ def _load_tables(
     )
     tables = _to_load(context, org, source)
 
+    said_at = time.monotonic()
+
     def progress(table: str, rows: int) -> None:
-        context.log.debug(f"{table}: {rows} rows read")
+        nonlocal said_at
+        # a line of the log is a row of Dagster's, and a page may take less time than that
+        if time.monotonic() - said_at > _SAY_AFTER_SECONDS:
+            said_at = time.monotonic()
+            context.log.debug(f"{table}: {rows} rows read")
         time_limit.check()
 
     with ExitStack() as stack:
