@@ -117,6 +117,14 @@ def test_a_question_comes_through_a_chain_of_steps(house: psycopg.Connection) ->
     assert {*EXAMPLE_TABLE, "family"} == {*found, "location"}
 
 
+@pytest.mark.timeout(60)
+def test_a_cast_that_changes_nothing_beside_a_window_keeps_the_question(house: psycopg.Connection) -> None:
+    window = {"op": "window", "fn": "row_number", "into": "place", "order_by": ["seen_on"]}
+    cast = {"op": "cast", "columns": [{"column": "visits", "to": "integer"}, {"column": "place", "to": "integer"}]}
+    found = asked(house, window, cast, {"op": "coalesce", "columns": ["visits"], "into": "times"})
+    assert (found["visits"], found["times"], found["place"]) == ("visits?", "visits?", None)
+
+
 def comment(house: psycopg.Connection, table: str, column: str, words: str | None) -> None:
     place = sql.Identifier(SCHEMA, table, column)
     house.execute(sql.SQL("COMMENT ON COLUMN {} IS {}").format(place, sql.Literal(words)))

@@ -121,9 +121,14 @@ def answered_columns(table: ir.Table, answers: Answers) -> dict[str, list[Source
 
 def _answered(start: _Point, answers: Answers) -> set[Source]:
     found: set[Source] = set()
+    seen: set[_Point] = set()
     waiting = [(start, False)]
     while waiting:
-        (relation, name), is_side = waiting.pop()
+        point, is_side = waiting.pop()
+        if point in seen:
+            continue
+        seen.add(point)
+        relation, name = point
         if isinstance(relation, ops.PhysicalTable):
             found.add((relation.name, name))
         elif isinstance(relation, ops.Set):
@@ -132,10 +137,11 @@ def _answered(start: _Point, answers: Answers) -> set[Source]:
             waiting.append(((relation.parent, name), is_side))
         else:
             value = relation.values.get(name)
-            behind = answers.get(value)
-            if behind is None:
+            # What stands beside windows and is not changed at all is the same table as before, and answers itself.
+            behind = [each for each in answers.get(value, ()) if each not in seen]
+            if not behind:
                 behind = list(_put_side_by_side(value, is_side or isinstance(relation, ops.JoinChain)))
-            waiting += [(point, False) for point in behind]
+            waiting += [(each, False) for each in behind]
     return found
 
 
