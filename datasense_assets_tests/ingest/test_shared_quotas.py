@@ -101,6 +101,8 @@ def sheets(google: Google, accounts: Sequence[Account], folder: Path) -> list[di
     return sources
 
 
+# alone: beside other tests on two cores six readers lose their turns, which is no matter of the quota
+@pytest.mark.alone
 @pytest.mark.parametrize("shared_account", [False, True], ids=["six-users-of-a-project", "one-user"])
 def test_six_processes_use_googles_quota_up_without_ever_being_refused(
     workers: Workers, tmp_path: Path, shared_account: bool
@@ -123,9 +125,7 @@ def test_six_processes_use_googles_quota_up_without_ever_being_refused(
     begun = min(read.at for read in reads) + window
     counted = sum(begun <= read.at < begun + window * (windows - 1) for read in reads)
     allowed = (quota.user if shared_account else quota.project) * (windows - 1)
-    # each that comes late for its turn on a busy machine loses a part of it; the even pace itself, 0.87 of what is
-    # allowed, is proved where its clock is the database's
-    assert 0.5 * allowed <= counted <= allowed
+    assert 0.8 * allowed <= counted <= allowed
     assert all(one["waited"] > window for one in told)
 
 
