@@ -48,6 +48,7 @@ def measure(size: int, runs: int, *, plain: bool) -> dict[str, Any]:
         running.fill(size, "same")
         running.serve(lanes={"scheduled": 2})
         syncs(running, 3)
+        running.settle()
         sessions = _sessions(running)
         before = running.cpu()
         count = syncs(running, runs // len(SOURCES))

@@ -29,6 +29,7 @@ from datasense_assets.running.topology import free_port
 def ours(running: Running, rounds: int) -> dict[str, Any]:
     """CPU seconds a sync, by part, and what the platform takes beside them when nothing happens."""
     syncs(running, 2)
+    running.settle()
     before, started = running.cpu(), time.monotonic()
     count = syncs(running, rounds)
     after, took = running.cpu(), time.monotonic() - started

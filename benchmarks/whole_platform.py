@@ -175,6 +175,13 @@ class Running:
 
         wait_until("the platform is up", answers)
 
+    def settle(self) -> None:
+        """Wait until the location has taken in what first loads found: a reload is not a part of a sync."""
+        query = """SELECT count(*) FROM job_ticks WHERE timestamp AT TIME ZONE 'UTC' > to_timestamp(%s)
+            AND tick_body LIKE '%%the graph is that of the catalog%%'"""
+        begun = time.time()
+        wait_until("the graph is the catalog's", lambda: self.sql(query, begun)[0][0] > 0)
+
     def stop(self) -> None:
         """Stop `datasense up`."""
         if self.up is not None and self.up.is_running():
