@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
+
+from datasense_assets.running.topology import is_free
 
 # Below the ports that the system gives to connections: one of those may be gone before the server that it is meant for
 # comes to bind it. A part for each of pytest's workers, so that two of them choose different ones.
@@ -22,19 +23,10 @@ def free_port() -> int:
     start = os.getpid() % _A_WORKER
     for number in range(_A_WORKER):
         port = first + (start + number) % _A_WORKER
-        if port not in _given and _is_free(port):
+        if port not in _given and is_free("127.0.0.1", port):
             _given.add(port)
             return port
     raise AssertionError(f"none of the ports from {first} on is free")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def today(zone: str = "Asia/Kolkata", *, ago: int = 0) -> str:

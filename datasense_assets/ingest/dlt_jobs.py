@@ -20,10 +20,10 @@ from dlt.destinations.sql_jobs import SqlMergeFollowupJob
 from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 
 from datasense_assets.ingest.copying import CopyJob, Rows
+from datasense_assets.warehouse.database import STILL_ALIVE_SECONDS
 
 Guard = Callable[[str], list[str]]
 """From a table's name to SQL statements that fail where its merge must not be done."""
-_STILL_ALIVE_SECONDS = 5.0
 MERGE_SINCE = 150_000
 """The first server version (as libpq counts them) with MERGE, which dlt writes for an upsert and for a mirror."""
 
@@ -85,7 +85,7 @@ class _Connections:
         """One that was in use a moment ago, and so needs no question whether it is alive."""
         while self._idle:
             connection, since = self._idle.pop()
-            if monotonic() - since < _STILL_ALIVE_SECONDS:
+            if monotonic() - since < STILL_ALIVE_SECONDS:
                 return connection
             connection.close()
         return None

@@ -37,7 +37,8 @@ __all__ = [
 OLDEST_SERVER = 14
 APPLICATION = "datasense"
 _CONNECT_SECONDS = 15
-_ASK_AFTER_SECONDS = 5.0
+# A connection that was in use so short a time ago needs no question whether it is alive.
+STILL_ALIVE_SECONDS = 5.0
 
 
 def database_url(settings: Settings) -> str:
@@ -127,7 +128,7 @@ def ask_whether_alive(pool: Engine) -> None:
     from sqlalchemy.exc import DisconnectionError
 
     def still_alive(connection: Any, record: Any, _proxy: Any) -> None:
-        if monotonic() - record.info.get("given_back", float("-inf")) < _ASK_AFTER_SECONDS:
+        if monotonic() - record.info.get("given_back", float("-inf")) < STILL_ALIVE_SECONDS:
             return
         try:
             pool.dialect.do_ping(connection)

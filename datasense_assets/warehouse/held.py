@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from datasense_assets.warehouse.database import STILL_ALIVE_SECONDS
+
 if TYPE_CHECKING:
     from datasense_assets.warehouse.organizations import WarehouseTarget
 
-# One that was in use a moment ago needs no question whether it is alive.
-_STILL_ALIVE_SECONDS = 5.0
 # So long it may lie idle where nobody knows how long that will be.
 _UNUSED_SECONDS = 1.0
 
@@ -40,7 +40,7 @@ class HeldConnection:
         Raises:
             DatabaseUnavailable: as `WarehouseTarget.connect`.
         """
-        if self._connection is not None and monotonic() - self._used > _STILL_ALIVE_SECONDS:
+        if self._connection is not None and monotonic() - self._used > STILL_ALIVE_SECONDS:
             self.close()
         if self._connection is None:
             self._connection = self._target.connect()

@@ -68,8 +68,8 @@ def test_a_small_load_opens_a_connection_of_its_own_and_one_of_dlt(
     source = world.source(org)
     world.sync(org, source, visits({"n": "1"}))
     monkeypatch.setattr(held, "_UNUSED_SECONDS", 600.0)
-    monkeypatch.setattr(held, "_STILL_ALIVE_SECONDS", 600.0)
-    monkeypatch.setattr(dlt_jobs, "_STILL_ALIVE_SECONDS", 600.0)
+    monkeypatch.setattr(held, "STILL_ALIVE_SECONDS", 600.0)
+    monkeypatch.setattr(dlt_jobs, "STILL_ALIVE_SECONDS", 600.0)
     counting(psycopg, "ours")
     counting(psycopg2, "dlt's")
     assert world.sync(org, source, visits({"n": "1"}, {"n": "2"})).rows_loaded == 1

@@ -56,7 +56,7 @@ def test_a_connection_of_the_pool_that_the_server_has_closed_is_replaced(
     with connect(database_url, autocommit=True) as other:
         other.execute("SELECT pg_terminate_backend(%s)", (first,))
     # as if it had waited for long
-    monkeypatch.setattr(database, "_ASK_AFTER_SECONDS", 0.0)
+    monkeypatch.setattr(database, "STILL_ALIVE_SECONDS", 0.0)
     with pool.connect() as connection:
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != first
     pool.dispose()

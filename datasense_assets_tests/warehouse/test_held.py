@@ -57,7 +57,7 @@ def test_what_has_not_been_used_for_long_is_not_trusted(
 ) -> None:
     first = backend(connection)
     platform.run("SELECT pg_terminate_backend(%s)", first)
-    monkeypatch.setattr(held, "_STILL_ALIVE_SECONDS", -1.0)
+    monkeypatch.setattr(held, "STILL_ALIVE_SECONDS", -1.0)
     assert backend(connection) != first
 
 

@@ -52,10 +52,8 @@ class _Walk:
         known = self._direct.get(point)
         if known is None:
             relation, name = point
-            if isinstance(relation, ops.Set):
-                known = ((relation.left, name), (relation.right, name))
-            elif isinstance(relation, (ops.Reference, ops.Distinct)):
-                known = ((relation.parent, name),)
+            if same := _as_they_are(point):
+                known = same
             elif isinstance(relation, ops.TableUnnest):
                 is_new = name not in relation.parent.schema
                 known = tuple(fields_of(relation.column)) if is_new else ((relation.parent, name),)
@@ -63,6 +61,14 @@ class _Walk:
                 known = tuple(fields_of(relation.values[name]))
             self._direct[point] = known
         return known
+
+
+def _as_they_are(point: _Point) -> tuple[_Point, ...]:
+    """The columns that stand in this one as they are, where its relation makes nothing of them; of a union two."""
+    relation, name = point
+    if isinstance(relation, ops.Set):
+        return ((relation.left, name), (relation.right, name))
+    return ((relation.parent, name),) if isinstance(relation, (ops.Reference, ops.Distinct)) else ()
 
 
 def fields_of(value: Any) -> list[_Point]:
@@ -131,10 +137,8 @@ def _answered(start: _Point, answers: Answers) -> set[Source]:
         relation, name = point
         if isinstance(relation, ops.PhysicalTable):
             found.add((relation.name, name))
-        elif isinstance(relation, ops.Set):
-            waiting += [((relation.left, name), True), ((relation.right, name), True)]
-        elif isinstance(relation, (ops.Reference, ops.Distinct)):
-            waiting.append(((relation.parent, name), is_side))
+        elif same := _as_they_are(point):
+            waiting += [(each, is_side or len(same) > 1) for each in same]
         else:
             value = relation.values.get(name)
             # What stands beside windows and is not changed at all is the same table as before, and answers itself.
