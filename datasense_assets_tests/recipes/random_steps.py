@@ -405,7 +405,7 @@ class Maker:
     def bin(self) -> Step:
         step: Step = {"column": self.column(*NUMERIC), "into": self.new_name()}
         if self.choose.chance(50):
-            return step | {"width": self.choose.one((1, 2, 0.5, 5, 10, 2.5))}
+            return step | {"width": self.choose.one((1, 2, 0.5, 5, 10, 2.5, 0.1))}
         step["edges"] = edges = self.choose.one(([0, 1, 5], [-1.5, 0, 2.25, 1000], [0, 10], [-3, -1, 0, 1, 2]))
         return self.optional(step, labels=lambda: [f"bin % {i}" for i in range(len(edges) - 1)])
 

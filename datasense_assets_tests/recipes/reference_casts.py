@@ -152,9 +152,12 @@ def _offset(text: str) -> timezone:
 
 
 def _time(text: str, zone: ZoneInfo) -> time:
-    if not re.fullmatch(r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?", text):
+    parts = re.fullmatch(r"([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?)(Z| ?[+-][0-9]{2}(?::?[0-9]{2})?)?", text)
+    if parts is None:
         raise Unreadable
-    whole, _, fraction = text.partition(".")
+    if parts[2]:
+        _offset(parts[2])
+    whole, _, fraction = parts[1].partition(".")
     return time.fromisoformat(whole).replace(microsecond=int(fraction.ljust(6, "0")) if fraction else 0)
 
 
@@ -227,6 +230,11 @@ def number_text(value: Any) -> str:
         return f"{minus}{written[:point]}.{written[point:]}"
     mantissa = written[0] + ("." + written[1:] if written[1:] else "")
     return f"{minus}{mantissa}e{point - 1:+03d}"
+
+
+def as_decimal(value: float) -> Decimal:
+    """A number in decimal: 15 digits, as people write it; of a large one all that tell it from others."""
+    return Decimal(f"{value:.15g}" if abs(value) < 1e12 else repr(value))
 
 
 def _short_fraction(text: str) -> str:

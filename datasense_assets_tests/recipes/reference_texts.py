@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import unicodedata
 from datetime import date, datetime, timedelta
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
@@ -188,22 +188,28 @@ def label_values(step: Step, table: Relation, world: World) -> Relation:
 
 
 def bins(step: Step, table: Relation, world: World) -> Relation:
-    values = [None if v is None else float(v) for v in table.values(step["column"])]
     if "width" in step:
         width = step["width"]
         whole = table.kind(step["column"]) == "integer" and isinstance(width, int)
-        # So far out that the width is lost in the number's last digit, a number is its own lower end.
-        near = 1e300 * min(1, width)
-        lows = [None if v is None else math.floor(v / width) * width if abs(v) < near else v for v in values]
+        lows = [None if v is None else _low_end(v if whole else float(v), width) for v in table.values(step["column"])]
         if whole:
-            lows = [None if low is None or not -(2**63) <= low < 2**63 else int(low) for low in lows]
-        else:
-            lows = [None if low is None else float(low) for low in lows]
+            lows = [None if low is None or low < -(2**63) else int(low) for low in lows]
         return table.with_column(step["into"], "integer" if whole else "number", lows)
+    values = [None if v is None else float(v) for v in table.values(step["column"])]
     edges = step["edges"]
     labels = step.get("labels") or [f"{low}-{high}" for low, high in pairwise(edges)]
     cells = [None if v is None else _bin_of(v, edges, labels) for v in values]
     return table.with_column(step["into"], "text", cells)
+
+
+def _low_end(value: float, width: float) -> float:
+    """In decimal. So far out that the width is lost in the number's last digit, a number is its own lower end."""
+    if not abs(value) < 1e300 * min(1, width):
+        return value
+    size = Fraction(repr(width))
+    if isinstance(value, int):
+        return int(value // size * size)
+    return float(Fraction(casts.as_decimal(value)) // size * size)
 
 
 def _bin_of(value: float, edges: list[float], labels: list[str]) -> str | None:

@@ -181,8 +181,20 @@ def test_bin(kitchen: Kitchen) -> None:
     assert found == [-10, 0, 10, 20, None]
     assert isinstance(found[0], int)
     assert binned(kitchen, edges=[0, 20, 10**30])[2:4] == ["0-20", f"20-{10**30}"]
+    kitchen.table("t", {"x": "bigint"}, [(2**63 - 1,), (-(2**63),), (1234567890123456789,)])
+    assert binned(kitchen, width=10) == [2**63 - 8, None, 1234567890123456780]
     kitchen.table("t", {"x": "bigint"})
     assert binned(kitchen, edges=[0, 1]) == []
+
+
+def test_a_number_at_the_edge_of_a_bin_is_in_it_though_no_double_is_that_edge(kitchen: Kitchen) -> None:
+    numbers = [(0.3,), (0.7,), (1.1,), (-0.3,), (0.29,), (0.1 + 0.2,)]
+    kitchen.table("t", {"x": "double precision"}, numbers)
+    assert binned(kitchen, width=0.1) == [0.3, 0.7, 1.1, -0.3, 0.2, 0.3]
+    kitchen.table("t", {"x": "numeric"}, numbers)
+    assert binned(kitchen, width=0.1) == [0.3, 0.7, 1.1, -0.3, 0.2, 0.3]
+    kitchen.table("t", {"x": "double precision"}, [(1234567890123456.0,), (2.0**53 - 1,)])
+    assert binned(kitchen, width=1) == [1234567890123456.0, 2.0**53 - 1]
 
 
 @pytest.mark.parametrize(

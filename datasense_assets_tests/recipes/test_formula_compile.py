@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 import ibis
@@ -22,6 +21,7 @@ from datasense_assets.recipes.formula.functions import BY_NAME, FUNCTIONS
 from datasense_assets.recipes.formula.signatures import Parameter
 from datasense_assets_tests.recipes.at_length import DEEP, examples
 from datasense_assets_tests.recipes.formula_database import FormulaDatabase, formula_database
+from datasense_assets_tests.recipes.reference_casts import as_decimal
 
 TABLE = ibis.table(
     {
@@ -309,8 +309,8 @@ def calculated(symbol: str, left: float, right: float) -> float | None:
 
 
 def modulo(left: float, right: float) -> float:
-    """As PostgreSQL's numeric of the 15 digits that a double is cast to."""
-    first, second = Decimal(f"{left:.15g}"), Decimal(f"{right:.15g}")
+    """In decimal, of the 15 digits that people write."""
+    first, second = as_decimal(float(left)), as_decimal(float(right))
     if abs(first) > 10**20 * abs(second):
         raise Far
     return float((first % second + second) % second)

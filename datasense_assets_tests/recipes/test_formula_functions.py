@@ -166,6 +166,17 @@ def test_nulls_are_treated_as_documented(database: FormulaDatabase, formula: str
         ("round(2.5)", 3.0),
         ("round(-2.5)", -3.0),
         ("round(1234.5678, 2)", 1234.57),
+        ("round(1.005 * 100)", 101.0),
+        ("round(1234567890123456.0)", 1234567890123456.0),
+        ("round(1234567890123456)", 1234567890123456.0),
+        ("round(12345678901234.56, 2)", 12345678901234.56),
+        ("round(1234567890123.455, 2)", 1234567890123.46),
+        ("round(4503599627370497.0, 3)", 4503599627370497.0),
+        ("round(-2251799813685249.5)", -2251799813685250.0),
+        ("round(1234567890123456.0, -1)", 1234567890123460.0),
+        ("1234567890123456.0 % 10.0", 6.0),
+        ("-1234567890123456.0 % 7", (-1234567890123456) % 7.0),
+        ("7.5 % 1234567890123456.0", 7.5),
         ("round(1, 99)", None),
         ("sqrt(0)", 0.0),
         ("sqrt(-0.0000001)", None),
@@ -438,6 +449,9 @@ def test_a_day_of_23_hours_counts_as_a_day(server_url: str) -> None:
         assert madrid.one("date_diff(date('2026-03-28'), date('2026-03-30'))") == 2
         assert madrid.one("date_add(date('2026-03-28'), 2)") == dt.date(2026, 3, 30)
         assert madrid.one("date_diff(datetime('2026-03-29 00:00'), datetime('2026-03-29 12:00'), 'hour')") == 11
+        assert madrid.one("date_diff(datetime('2026-03-28 12:00'), datetime('2026-03-29 12:00'), 'day')") == 1
+        assert madrid.one("date_diff(datetime('2026-03-29 12:00'), datetime('2026-03-22 12:00'), 'week')") == -1
+        assert madrid.one("date_diff(datetime('2026-10-24 12:00'), datetime('2026-10-25 11:30'))") == 0
 
 
 @pytest.mark.parametrize(

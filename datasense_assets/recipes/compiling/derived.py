@@ -20,7 +20,8 @@ from datasense_assets.recipes.compiling.rows import read_field
 from datasense_assets.recipes.compiling.texts import text_column
 from datasense_assets.recipes.compiling.values import cast_to_text
 from datasense_assets.recipes.errors import nearest
-from datasense_assets.recipes.formula import date_functions, postgres
+from datasense_assets.recipes.formula import date_functions, number_functions
+from datasense_assets.recipes.formula.kinds import WIDE, narrow
 from datasense_assets.recipes.language.derived import Bin, DatePart, ExpandJson, Geopoint, LabelValues
 from datasense_assets.recipes.spaces import SPACE
 
@@ -145,26 +146,16 @@ def _by_width(step: Bin, column: Any, context: Context) -> ir.Value | None:
         return None
     if column is None:
         return None
-    size = literal(step.width, T.NUMBER)
-    lower = _rounded_down(column.cast("float64"), size, float(step.width))
-    whole = kind_of(column) is T.INTEGER and isinstance(step.width, int)
-    return cast_value(lower, T.INTEGER).value if whole else lower
-
-
-def _rounded_down(number: Any, size: Any, width: float) -> Any:
-    """The multiple of the width at or below the number, without a step that PostgreSQL refuses.
-
-    Its division fails where the answer is beyond a double's range or too near zero. So far out a number is its own
-    lower end, and so near zero the end is zero or one width below.
-    """
-    far, near = literal(1e300 * min(1.0, width), T.NUMBER), literal(max(1e-300, width * 1e-300), T.NUMBER)
-    zero = literal(0.0, T.NUMBER)
-    return ibis.cases(
-        (number.abs() >= far, number),
-        (number.abs() >= near, postgres.floor(number / size) * size),
-        (number >= zero, zero),
-        (number < zero, -size),
-    )
+    # In decimal, as the width is written: to doubles 0.3 / 0.1 is below 3, and 0.3 would be in the bin of 0.2.
+    width = ibis.literal(repr(step.width), type="string").cast(WIDE)
+    if kind_of(column) is T.INTEGER and isinstance(step.width, int):
+        exact = column.cast(WIDE)
+        return narrow(exact - number_functions.remainder(exact, width))
+    number = column.cast("float64")
+    exact = number_functions.decimal(number)
+    lower = (exact - number_functions.remainder(exact, width)).cast("float64")
+    # So far out that the width is lost in the number's last digit, a number is its own lower end.
+    return ibis.ifelse(number.abs() >= literal(1e300 * min(1.0, step.width), T.NUMBER), number, lower)
 
 
 def _edges_right(step: Bin, edges: list[Any], context: Context) -> bool:

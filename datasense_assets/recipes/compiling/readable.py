@@ -14,7 +14,7 @@ import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.compiling.patterns import BadPattern
-from datasense_assets.recipes.formula.conversions import NUMBER_TEXT
+from datasense_assets.recipes.formula.conversions import NUMBER_TEXT, TOO_NEAR_MIDNIGHT
 from datasense_assets.recipes.spaces import SPACE
 
 INTEGER = r"^[+-]?[0-9]{1,18}$"
@@ -33,7 +33,8 @@ _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,9})?)?"
 _OFFSET = r"(Z| ?[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)"
 DATE = rf"^({_DAY}|{_LEAP})$"
 DATETIME = rf"^({_DAY}|{_LEAP})([T ]{_CLOCK}{_OFFSET}?)?$"
-TIME = rf"^{_CLOCK}$"
+# Rounded to a millionth of a second, what is nearer to midnight would be 24 o'clock.
+TIME = rf"^(?!{TOO_NEAR_MIDNIGHT}){_CLOCK}{_OFFSET}?$"
 
 _JSON_DEPTH = 16
 _GAP = r"[ \t\n\r]*"
@@ -120,6 +121,11 @@ class DateFormat:
             pattern.append(f"({_DIRECTIVES[directive]})")
         _check_makes(text, set(groups), to)
         return cls("^" + "".join(pattern) + "$", groups)
+
+    @property
+    def has_zone(self) -> bool:
+        """Whether it reads a time zone."""
+        return "z" in self.groups
 
     def iso(self, text: ir.StringValue, to: ColumnType) -> ir.StringValue:
         """The text rewritten as ISO 8601, null where it has not the format; the day may still not exist."""

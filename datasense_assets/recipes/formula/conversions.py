@@ -40,6 +40,7 @@ _DATE = (
 )
 _CLOCK = r"(?:[01][0-9]|2[0-3]):[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?"
 _ZONE = r"(?:Z|[+-](?:0[0-9]|1[0-4])(?::?[0-5][0-9])?)"
+TOO_NEAR_MIDNIGHT = r"23:59:59\.9{6}[5-9]"
 _TRUE_OR_FALSE = r"true|false|yes|no|on|off|t|f|y|n|1|0"
 
 
@@ -103,7 +104,8 @@ def to_time(value: ir.Value) -> ir.Value:
     """A time of day from text 08:05 or 08:05:30 (a zone is left out), or that of a datetime in the session's zone."""
     kind = kind_of(value.type())
     if kind == ColumnType.TEXT:
-        return postgres.match_of(value, rf"^{_SPACES}({_CLOCK}){_ZONE}?{_SPACES}$").cast("time")
+        pattern = rf"^{_SPACES}(?!{TOO_NEAR_MIDNIGHT})({_CLOCK}) ?{_ZONE}?{_SPACES}$"
+        return postgres.match_of(value, pattern).cast("time")
     return value.cast("time") if kind == ColumnType.DATETIME else value
 
 

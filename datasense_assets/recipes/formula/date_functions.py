@@ -15,6 +15,7 @@ from datasense_assets.recipes.formula.signatures import ArgumentError
 SECONDS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800}
 MONTHS = {"month": 1, "quarter": 3, "year": 12}
 INTERVALS = {"second": "s", "minute": "m", "hour": "h", "day": "D", "week": "W", "month": "M", "year": "Y"}
+DAYS = frozenset({"day", "week"})
 CLOCK_UNITS = frozenset({"second", "minute", "hour"})
 
 FARTHEST_DAYS = 4_000 * 366
@@ -35,7 +36,10 @@ def weekday(value: Moment) -> ir.Value:
 
 
 def date_diff(start: Moment, end: Moment, unit: str) -> ir.Value:
-    """Complete units from start to end, below zero where the end is earlier."""
+    """Complete units from start to end, below zero where the end is earlier.
+
+    From a day on it goes by what clocks show, as `date_add` does: from noon to noon is a day, though one of 23 hours.
+    """
     _judge_unit(start, unit, 2)
     start, end = _local(start), _local(end)
     if unit in MONTHS:
@@ -45,6 +49,8 @@ def date_diff(start: Moment, end: Moment, unit: str) -> ir.Value:
             return years.cast(INTEGER)
         months = years * 12 + postgres.part_of_interval("month", between)
         return postgres.truncated(months / float(MONTHS[unit])).cast(INTEGER)
+    if unit in DAYS:
+        start, end = _shown(start), _shown(end)
     elapsed = _seconds(end) - _seconds(start)
     return postgres.truncated(elapsed / float(SECONDS[unit])).cast(INTEGER)
 
@@ -65,8 +71,7 @@ def date_add(value: Moment, count: ir.IntegerValue, unit: str) -> ir.Value:
 
 def start_of(value: Moment, unit: str) -> ir.Value:
     """The first day of the unit in which the value is; a week starts on Monday."""
-    local = value.cast("timestamp")
-    return local.truncate("Q" if unit == "quarter" else INTERVALS[unit]).cast("date")
+    return _shown(value).truncate("Q" if unit == "quarter" else INTERVALS[unit]).cast("date")
 
 
 def today() -> ir.Value:
@@ -81,7 +86,12 @@ def now() -> ir.Value:
 
 def _local(value: Moment) -> Any:
     """A date as its midnight without a zone, so that no change of the clock makes a day of 23 hours."""
-    return value.cast("timestamp") if isinstance(value, ir.DateValue) else value
+    return _shown(value) if isinstance(value, ir.DateValue) else value
+
+
+def _shown(value: Moment) -> Any:
+    """The day and hour that clocks show in the session's zone."""
+    return value.cast("timestamp")
 
 
 def _seconds(value: ir.Value) -> ir.Value:

@@ -288,7 +288,7 @@ FUNCTIONS: tuple[Function, ...] = (
     ),
     date(
         f"date_diff(start: moment, end: moment, unit: {_UNITS} = day) -> integer",
-        "Complete units from `start` to `end`; below 0 where the end is earlier.",
+        "Complete units from `start` to `end`, days and longer ones by the clock; below 0 where the end is earlier.",
         ("date_diff(date('2026-01-31'), date('2026-03-09'))", "37"),
         ("date_diff(date('2000-03-10'), date('2026-03-09'), 'year')", "25"),
         build=dates.date_diff,

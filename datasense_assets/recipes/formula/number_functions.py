@@ -30,6 +30,8 @@ SMALLEST_DOUBLE = 5e-324
 SMALLEST_DIGIT = 300
 """A numeric with more decimals may be too small for a double, which PostgreSQL refuses."""
 FARTHEST_DIGIT = 30
+LARGE = 1e12
+"""From here on 15 digits leave a number fewer than three decimals."""
 
 
 def divided(left: ir.NumericValue, right: ir.NumericValue) -> ir.Value:
@@ -45,8 +47,18 @@ def remainder(left: ir.Value, right: ir.Value) -> ir.Value:
 
 def remainder_of_numbers(left: ir.Value, right: ir.Value) -> ir.Value:
     """As `remainder`, of doubles."""
-    left_over = remainder(left.cast(WIDE), right.cast(WIDE))
-    return postgres.rounded(left_over, SMALLEST_DIGIT).cast(NUMBER)
+    return postgres.rounded(remainder(decimal(left), decimal(right)), SMALLEST_DIGIT).cast(NUMBER)
+
+
+def decimal(value: ir.Value) -> ir.Value:
+    """A number in decimal, of 15 digits as people write it: 0.1 + 0.2 is 0.3, and 1.005 * 100 is 100.5.
+
+    A large one keeps all that tell it from others: PostgreSQL's cast makes 0 of the sixteenth digit.
+    """
+    constant = constant_of(value)
+    if constant is not None and abs(constant) < LARGE:
+        return value.cast(WIDE)
+    return ibis.ifelse(value.abs() < number_literal(LARGE), value.cast(WIDE), value.cast("string").cast(WIDE))
 
 
 def mod(left: ir.Value, right: ir.Value) -> ir.Value:
@@ -84,7 +96,7 @@ def absolute(value: ir.NumericValue) -> ir.Value:
 
 def rounded(value: ir.Value, digits: ir.IntegerValue | int) -> ir.Value:
     """Rounded, halves away from zero, in decimal: 2.675 becomes 2.68."""
-    return postgres.rounded(value.cast(WIDE), counted(digits, -FARTHEST_DIGIT, FARTHEST_DIGIT)).cast(NUMBER)
+    return postgres.rounded(decimal(value), counted(digits, -FARTHEST_DIGIT, FARTHEST_DIGIT)).cast(NUMBER)
 
 
 def floor(value: ir.NumericValue) -> ir.Value:

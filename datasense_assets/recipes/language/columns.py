@@ -54,10 +54,11 @@ class Cast(StepBase):
 
     Blank text is null and not counted. Numbers are written as 12, -1.5 or 1e3 (12.5 is no integer), booleans as `true`
     `t` `yes` `y` `on` `1` or `false` `f` `no` `n` `off` `0` in any case, dates and times as 2026-03-09,
-    2026-03-09T18:05:00+03:00 (without a zone: the organisation's) and 18:05:30, else as `format` says: `%Y` `%y` `%m`
-    `%b` `%B` `%d` `%H` `%I` `%p` `%M` `%S` `%f` `%z` `%%` and the characters between, months in English. No day is
-    read that there is not, and no JSON of more than 16 levels. A number is an integer where it has no decimals, a
-    boolean where it is 0 or 1. With `on_error: fail` an unreadable value fails the build, and the old table stays.
+    2026-03-09T18:05:00+03:00 (without a zone: the organisation's) and 18:05:30 (a zone is left out), else as `format`
+    says: `%Y` `%y` `%m` `%b` `%B` `%d` `%H` `%I` `%p` `%M` `%S` `%f` `%z` `%%` and the characters between, months in
+    English. No day is read that there is not, and no JSON of more than 16 levels. A number is an integer where it has
+    no decimals, a boolean where it is 0 or 1. With `on_error: fail` an unreadable value fails the build, and the old
+    table stays.
     """
 
     example: ClassVar[dict[str, Any]] = {
