@@ -122,11 +122,11 @@ def _of_the_session(root: ops.Node) -> str | None:
     if root.find((ops.DateNow, ops.TimestampNow)):
         return "today's date"
     for node in root.find(ops.Value):
-        if isinstance(node, ops.Cast) and node.to.is_timestamp() and not _is_moment(node.arg):
+        if isinstance(node, ops.Cast) and _is_moment(node) and not _is_moment(node.arg):
             return "dates or text read as moments"
         if isinstance(node, ops.Cast) and node.to.is_string() and node.arg.dtype.is_date():
             return "the text of a date"
-        if isinstance(node, (*_ZONELESS, *_CONDITIONAL)) or (isinstance(node, ops.Cast) and node.to.is_timestamp()):
+        if isinstance(node, (*_ZONELESS, *_CONDITIONAL)) or (isinstance(node, ops.Cast) and _is_moment(node)):
             continue
         if any(_is_moment(child) for child in node.__children__):
             return "the date or hour of a moment"
