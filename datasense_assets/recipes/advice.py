@@ -9,14 +9,16 @@ from datasense_assets.recipes.errors import RecipeWarning
 from datasense_assets.recipes.language.columns import Case
 from datasense_assets.recipes.language.conditions import WITHOUT_VALUE, AllOf, AnyOf, Comparison, Not
 from datasense_assets.recipes.language.derived import LabelValues
+from datasense_assets.recipes.language.reshaping import Deduplicate, Pivot, Unpivot
 from datasense_assets.recipes.language.rows import Filter, Limit, Sort
 from datasense_assets.recipes.language.step import StepBase
 from datasense_assets.recipes.language.tables import Aggregate, Join, Union
+from datasense_assets.recipes.language.windows import FillMissing, Window
 from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 
-_SCATTER = (Join, Union, Aggregate)
-"""Steps after which a `sort` before them means nothing any more."""
+_SCATTER = (Join, Union, Aggregate, Pivot, Unpivot, Window, Deduplicate, FillMissing)
+"""Steps after which a `sort` before them means nothing any more: they make other rows, or order them for themselves."""
 
 
 def form_warnings(recipe: Recipe) -> list[RecipeWarning]:
@@ -32,10 +34,13 @@ def form_warnings(recipe: Recipe) -> list[RecipeWarning]:
                 found.append(RecipeWarning("never_matches", f"{path}.{place}", message))
         if isinstance(step, Sort):
             is_sorted = True
-        elif isinstance(step, _SCATTER) or step.op in ("pivot", "unpivot"):
+        elif isinstance(step, _SCATTER) and getattr(step, "method", "") != "value":
             is_sorted = False
         elif isinstance(step, Limit) and not is_sorted:
-            message = f"{label}: without a sort before it, which rows are kept may differ each time; add a sort step."
+            message = (
+                f"{label}: without a sort before it, or after a step that undoes one, which rows are kept may differ "
+                "each time; add a sort step right before it."
+            )
             found.append(RecipeWarning("unordered_limit", path, message))
     return found
 

@@ -45,14 +45,24 @@ MEANINGS: dict[Code, str] = {
 }
 
 
-WarningCode = Literal["never_matches", "needless_cast", "join_multiplies", "unused_input", "unordered_limit"]
+WarningCode = Literal[
+    "never_matches",
+    "needless_cast",
+    "join_multiplies",
+    "unused_input",
+    "unordered_limit",
+    "midnight_only",
+    "unread_zone",
+]
 
 WARNINGS: dict[WarningCode, str] = {
     "never_matches": "a condition that no row can meet",
     "needless_cast": "a cast to the type that the column has already, or `on_error` where nothing can fail",
     "join_multiplies": "a join on columns that nothing says are unique in the joined input: rows may multiply",
     "unused_input": "an input that no step reads",
-    "unordered_limit": "a limit without a sort before it, which keeps any rows",
+    "unordered_limit": "a limit without a sort before it, or with a step between that puts rows in another order",
+    "midnight_only": "a date and time compared with a date as if that were the whole day: it stands for its midnight",
+    "unread_zone": "a date format with the letters of a time zone (`Z`, `UTC`), which are text; `%z` reads the zone",
 }
 """Every code of a warning and what it means. Codes are stable; a warning keeps nothing from being built."""
 

@@ -17,7 +17,7 @@ from datasense_assets.recipes.keys import result_keys
 from datasense_assets_tests.recipes.kitchen import recipe_of
 from datasense_assets_tests.recipes.test_properties import COLUMNS, TREES, truth
 
-COLUMN_TYPES = {"id": "int64", "n": "int64", "x": "float64", "s": "string", "d": "date"}
+COLUMN_TYPES = {"id": "int64", "n": "int64", "x": "float64", "s": "string", "d": "date", "at": "timestamp('UTC')"}
 REF = TableRef("org_x", "forms__t", ibis.schema(COLUMN_TYPES), keys=frozenset({frozenset({"id"})}))
 
 
@@ -102,6 +102,43 @@ def test_casts_that_do_nothing_are_told() -> None:
     assert cast(column="n", to="number") == []
 
 
+@pytest.mark.parametrize(
+    ("operator", "value", "told"),
+    [
+        ("<=", "2026-01-31", True),
+        ("between", ["2026-01-01", "2026-01-31"], True),
+        ("=", "2026-01-31", True),
+        ("in", ["2026-01-31T09:30:00", "2026-01-31"], True),
+        (">", "2026-01-31", True),
+        (">=", "2026-01-01", False),
+        ("<", "2026-02-01", False),
+        ("between", ["2026-01-01", "2026-01-31T23:59:59"], False),
+        ("<=", "2026-01-31T12:00:00+03:00", False),
+    ],
+)
+def test_a_day_that_is_only_its_midnight_is_told(operator: str, value: Any, told: bool) -> None:
+    where = {"column": "at", "operator": operator, "value": value}
+    expected = [("midnight_only", "steps[0].where.all[0].value")] if told else []
+    assert warned({"op": "filter", "where": {"all": [where]}}) == expected
+    if "T" not in str(value):
+        assert warned({"op": "filter", "where": {**where, "column": "d"}}) == []
+
+
+@pytest.mark.parametrize(
+    ("format", "to", "told"),
+    [
+        ("%Y-%m-%dT%H:%M:%SZ", "datetime", True),
+        ("%d/%m/%Y %H:%M UTC", "datetime", True),
+        ("%Y-%m-%dT%H:%M:%S%z", "datetime", False),
+        ("%Y-%m-%dT%H:%M:%SZ", "date", False),
+        ("%d %b %Y %H:%M", "datetime", False),
+    ],
+)
+def test_a_zone_that_a_format_does_not_read_is_told(format: str, to: str, told: bool) -> None:
+    step = {"op": "cast", "columns": [{"column": "s", "to": to, "format": format}]}
+    assert warned(step) == ([("unread_zone", "steps[0].columns[0].format")] if told else [])
+
+
 def test_a_join_off_the_known_keys_is_told() -> None:
     def joined(right: str, how: str = "left", keys: frozenset[frozenset[str]] = REF.keys) -> list[Any]:
         step = {"op": "join", "with": "o", "how": how, "on": [{"left": "n", "right": right}]}
@@ -138,7 +175,26 @@ def test_keys_follow_the_shape_of_the_steps(steps: list[dict[str, Any]], keys: s
 def test_inputs_that_nothing_uses_and_limits_without_order() -> None:
     limit = {"op": "limit", "rows": 1}
     assert [w.code for w in form_warnings(recipe_of([limit], ["t", "o"]))] == ["unused_input", "unordered_limit"]
-    assert form_warnings(recipe_of([{"op": "sort", "by": ["n"]}, {"op": "drop", "columns": ["s"]}, limit])) == []
+    sort = {"op": "sort", "by": ["n"]}
+    assert form_warnings(recipe_of([sort, {"op": "drop", "columns": ["s"]}, limit])) == []
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"op": "window", "fn": "row_number", "into": "place", "order_by": ["s"]},
+        {"op": "deduplicate", "keys": ["s"]},
+        {"op": "fill_missing", "columns": ["s"], "method": "down", "order_by": ["n"]},
+        {"op": "aggregate", "group_by": ["s"], "aggregations": []},
+        {"op": "unpivot", "columns": ["n"], "names_to": "which", "values_to": "number"},
+    ],
+)
+def test_a_limit_after_a_step_that_orders_rows_for_itself_has_no_order(step: dict[str, Any]) -> None:
+    sort, limit = {"op": "sort", "by": ["-n"]}, {"op": "limit", "rows": 1}
+    assert [w.code for w in form_warnings(recipe_of([sort, step, limit]))] == ["unordered_limit"]
+    assert form_warnings(recipe_of([step, sort, limit])) == []
+    filled = {"op": "fill_missing", "columns": ["s"], "method": "value", "value": "x"}
+    assert form_warnings(recipe_of([sort, filled, limit])) == []
 
 
 @pytest.mark.parametrize(

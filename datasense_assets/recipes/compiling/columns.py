@@ -27,6 +27,7 @@ from datasense_assets.recipes.language.columns import (
 from datasense_assets.recipes.spaces import CHARACTERS, SPACE
 
 T = ColumnType
+_ZONE_LETTERS = re.compile(r"(?:%[HIMSfp]|\s)(?:Z|UTC|GMT)$")
 
 
 @compiles(Select)
@@ -88,6 +89,11 @@ def _cast_one(item: CastColumn, frame: Frame, context: Context, path: str) -> ir
         except BadPattern as error:
             context.error("bad_pattern", f"{path}.format", f"{error}.")
             return None
+        if item.to is T.DATETIME and not date_format.has_zone and _ZONE_LETTERS.search(item.format):
+            message = (
+                f"the zone in {item.format!r} is only text, and the rest the organisation's time; write %z for it."
+            )
+            context.warn("unread_zone", f"{path}.format", message)
     column = context.column(frame, item.column, f"{path}.column")
     if column is None:
         return None

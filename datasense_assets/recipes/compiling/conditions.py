@@ -19,6 +19,7 @@ from datasense_assets.recipes.compiling.kinds import (
     BadLiteral,
     check_literal,
     comparable,
+    is_day,
     kind_of,
     literal,
     to_kind,
@@ -142,6 +143,8 @@ def is_empty(column: ir.Value) -> ir.BooleanValue:
 def _literal_test(
     item: Comparison, column: ir.Value, kind: ColumnType, context: Context, path: str
 ) -> ir.BooleanValue | None:
+    if kind is ColumnType.DATETIME:
+        _warn_of_midnight(item, context, path)
     if item.operator not in ("in", "not_in", "between"):
         value = read_literal(item.value, item.column, kind, context, f"{path}.value")
         return None if value is None else _COMPARE[item.operator](column, value)
@@ -160,6 +163,21 @@ def _literal_test(
         return (column >= values[0]) & (column <= values[1])
     found = column.isin(values) if values else (column != column)
     return found if item.operator == "in" else ~found
+
+
+def _warn_of_midnight(item: Comparison, context: Context, path: str) -> None:
+    """Says so where a date would have to be the whole day: as the first or next one's midnight it is right."""
+    if item.operator in (">=", "<"):
+        return
+    values = item.value if isinstance(item.value, tuple) else (item.value,)
+    days = [value for value in (values[1:] if item.operator == "between" else values) if is_day(value)]
+    if days:
+        context.warn(
+            "midnight_only",
+            f"{path}.value",
+            f"{item.column!r} is a date and time, and {days[0]} is taken as the midnight at which that day begins, not "
+            "as the whole day; use < with the day after, or cast the column to date before.",
+        )
 
 
 def read_literal(value: Any, column: str, kind: ColumnType, context: Context, path: str) -> ir.Scalar | None:

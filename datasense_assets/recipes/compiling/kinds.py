@@ -139,6 +139,11 @@ def _reads(value: Any, reader: type[date] | type[time], form: re.Pattern[str] | 
     return value.isascii()
 
 
+def is_day(value: Any) -> bool:
+    """Whether a literal is a date without a time of day."""
+    return (isinstance(value, date) and not isinstance(value, datetime)) or _reads(value, date, None)
+
+
 def literal(value: Any, kind: ColumnType) -> ir.Scalar:
     """A literal that `check_literal` let pass, as a typed expression.
 
