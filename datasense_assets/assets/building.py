@@ -94,6 +94,7 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
                 content_hash=report.content_hash,
                 built_for=report.built_for,
                 uses_labels=report.uses_labels,
+                questions=report.questions,
             ),
             versions,
         )

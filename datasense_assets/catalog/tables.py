@@ -284,6 +284,7 @@ recipe_status = Table(
     _text("columns_hash"),
     _text("content_hash"),
     _time("outdated_since"),
+    Column("questions", JSONB),
 )
 
 schema_changes = Table(
@@ -347,6 +348,7 @@ check_results = Table(
     _text("kind"),
     _text("severity"),
     Column("passed", Boolean),
+    Column("waits", Boolean),
     _number("broken"),
     _text("message"),
     Column("samples", JSONB),

@@ -12,17 +12,18 @@ from typing import Any
 import psycopg
 
 from datasense_assets.catalog.state import LastBuild
-from datasense_assets.recipes.compiling.compile import Compiled, compile_recipe
+from datasense_assets.recipes.compiling.compile import compile_recipe
 from datasense_assets.recipes.compiling.lineage import Source
 from datasense_assets.recipes.compiling.statement import postgres_type
 from datasense_assets.recipes.language.derived import LabelValues
 from datasense_assets.recipes.making import BuildFailed, Inspect, Made, Maker
 from datasense_assets.recipes.preview import mask, personal_columns
+from datasense_assets.recipes.questions import answered_questions, ask
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.recipes.versions import build_key, columns_hash, definition_hash, local_day, short_hash
 from datasense_assets.warehouse.columns import ColumnSpec
-from datasense_assets.warehouse.reading import fetch_rows, table_columns
+from datasense_assets.warehouse.reading import fetch_rows
 from datasense_assets.warehouse.swap import SessionLimits
 
 __all__ = ["BuildFailed", "BuildReport", "build_recipe"]
@@ -35,13 +36,14 @@ class BuildReport:
     `unchanged`: the table was there already, made by the same recipe of the same inputs, and nothing was done (then
     nothing was counted). `rows_removed`: taken out by an incremental build, which writes changed rows alone; else None.
     `lost_views`: recipes kept as views that no longer fit the table and are gone until they are built. `built_for`: the
-    day it asked for as today. `build_key`, `definition_hash`, `columns_hash`, `content_hash`: as in
+    day it asked for as today. `questions`, `build_key`, `definition_hash`, `columns_hash`, `content_hash`: as in
     `catalog.state.LastBuild`.
     """
 
     table: str
     rows: int
     columns: tuple[ColumnSpec, ...]
+    questions: Mapping[str, str]
     sql: str
     sql_hash: str
     lossy_casts: Mapping[str, int]
@@ -105,7 +107,6 @@ def build_recipe(
     definition = definition_hash(compiled, recipe, specs, limits.timezone, today)
     key = None if versions is None else build_key(definition, versions, compiled.clock, today)
     hidden = personal_columns(compiled, inputs.values())
-    specs = _labelled(connection, org_schema, recipe.ident, compiled, inputs, specs)
     maker = Maker(connection, org_schema, recipe, compiled, specs, limits, tuple(inputs.values()), hidden, inspect)
     stands = last if last is not None and not force and maker.is_there() else None
     if stands is not None and key is not None and stands.build_key == key:
@@ -115,12 +116,21 @@ def build_recipe(
         if on_start is not None:
             on_start()
         made = maker.make(incrementally=stands is not None and stands.definition_hash == definition)
+    asked = ask(
+        connection,
+        org_schema,
+        recipe.ident,
+        answered_questions(connection, compiled, inputs),
+        {} if last is None else last.questions,
+        limits,
+    )
     names = tuple(compiled.schema.names)
     shown = fetch_rows(connection, org_schema, recipe.ident, preview_rows)
     return BuildReport(
         table=recipe.ident,
         rows=made.rows,
-        columns=specs,
+        columns=tuple(replace(column, comment=asked.comments.get(column.name)) for column in specs),
+        questions=asked.given,
         sql=compiled.sql,
         sql_hash=hashlib.sha256(compiled.sql.encode()).hexdigest()[:16],
         lossy_casts=made.lost,
@@ -140,27 +150,3 @@ def build_recipe(
         built_for=None if compiled.clock == "none" else today,
         uses_labels=any(isinstance(step, LabelValues) for step in recipe.steps),
     )
-
-
-def _labelled(
-    connection: psycopg.Connection,
-    schema: str,
-    table: str,
-    compiled: Compiled,
-    inputs: Mapping[str, TableRef],
-    columns: tuple[ColumnSpec, ...],
-) -> tuple[ColumnSpec, ...]:
-    """The columns with the comments that they have, or else with the one question of the columns that they answer.
-
-    No part of what makes two builds equal: a comment that somebody writes has nothing built again.
-    """
-    read = {source for sources in compiled.answered.values() for source, _ in sources}
-    places = {(ref.schema, ref.table) for ref in inputs.values() if ref.table in read}
-    labels = {(t, c.name): c.comment for s, t in sorted(places) for c in table_columns(connection, s, t)}
-    written = {c.name: c.comment for c in table_columns(connection, schema, table)}
-    asked = {
-        name: {label for source in sources if (label := labels.get(source))}
-        for name, sources in compiled.answered.items()
-    }
-    one = {name: questions.pop() for name, questions in asked.items() if len(questions) == 1}
-    return tuple(replace(c, comment=written.get(c.name) or one.get(c.name)) for c in columns)

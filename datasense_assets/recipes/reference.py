@@ -105,7 +105,9 @@ on the table comes along: grants, comments, indexes, constraints. A column that 
 column has that one's comment, unless somebody gives it another: whatever it is called, and also where steps tidied,
 cast, filled, masked or labelled its values, replaced them in place, or split them into rows. So has a column of several
 inputs' (`union`, `coalesce`, the key of a `join`), where those of them that have a comment have the same. What is
-reckoned from others, such as a formula or an average, answers another question and has none.
+reckoned from others, such as a formula or an average, answers another question and has none. Where a form words its
+question anew, the comment is the new one after the next build, also where the rows are unchanged and nothing is built.
+A comment that a person wrote (`COMMENT ON COLUMN`) stays.
 
 Who reads under `REPEATABLE READ` or `SERIALIZABLE` and has begun before the new table is there finds it without rows,
 for PostgreSQL shows him none that came later: such a transaction locks what it will read before its first query

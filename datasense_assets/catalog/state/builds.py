@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
@@ -28,7 +28,8 @@ class LastBuild:
     """What a recipe's table was last built from and to; all but `data_version` are None before its first build.
 
     `definition_hash`: the SQL, the columns and how they are kept. `build_key`: that and the versions of the inputs, so
-    that an equal key gives an equal table. `columns_hash`, `content_hash`: of the table.
+    that an equal key gives an equal table. `columns_hash`, `content_hash`: of the table. `questions`: by column, the
+    comments that the build gave, a form's questions; a person may have written others since.
     """
 
     data_version: int
@@ -38,12 +39,14 @@ class LastBuild:
     build_key: str | None
     columns_hash: str | None
     content_hash: str | None
+    questions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """What a build is recorded as, the hashes as in `LastBuild`. `built_for`: the day that was today, where the recipe
-    asks for it. `uses_labels`: its SQL holds choice labels.
+    """What a build is recorded as, hashes and questions as in `LastBuild`.
+
+    `built_for`: the day that was today, where the recipe asks for it. `uses_labels`: its SQL holds choice labels.
     """
 
     run_id: str
@@ -57,6 +60,7 @@ class BuildRecord:
     content_hash: str
     built_for: date | None = None
     uses_labels: bool = False
+    questions: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_input_versions(connection: Connection, recipe_id: int) -> dict[str, InputVersion]:
@@ -84,6 +88,7 @@ def read_last_build(connection: Connection, recipe_id: int) -> LastBuild:
         recipe_status.c.build_key,
         recipe_status.c.columns_hash,
         recipe_status.c.content_hash,
+        recipe_status.c.questions,
     )
     row = connection.execute(select(*columns).where(recipe_status.c.recipe_id == recipe_id)).one()
     return LastBuild(*row)
@@ -121,6 +126,7 @@ def record_build(
         "build_key": build.build_key,
         "columns_hash": build.columns_hash,
         "content_hash": build.content_hash,
+        "questions": dict(build.questions),
         "built_at": func.now(),
         "failure_kind": None,
         "failure_message": None,
