@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from datasense_assets.assets.checks import BrokenChecks, check_results
+from datasense_assets.assets.checks import BrokenChecks, check_results, run_waiting_checks
 from datasense_assets.assets.metadata import markdown_table
 from datasense_assets.assets.specs import input_keys_by_alias
 from datasense_assets.catalog.models import InputReference, Organization, RecipeRow, org_schema
@@ -103,6 +103,7 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
         meter.rows_written = report.rows
         metadata = build_metadata(org, report, tables) | meter.lap()
         record_cost(connection, org.id, meter.total(succeeded=True))
+    _run_waiting_checks(context, org)
     outcome = _outcome(report, last, changed=changed)
     context.log.info(f"{org_schema(org.slug)}.{report.table}: {report.rows} rows, {outcome}")
     yield dg.MaterializeResult(
@@ -111,6 +112,17 @@ def build_recipe_table(context: dg.AssetExecutionContext, org: Organization, row
         data_version=dg.DataVersion(report.content_hash),
         check_results=check_results(asset, facts.outcome, context.selected_asset_check_keys),
     )
+
+
+def _run_waiting_checks(context: dg.AssetExecutionContext, org: Organization) -> None:
+    """Run checks that waited for this recipe; it is built, so what stands in their way is said and fails nothing."""
+    try:
+        run_waiting_checks(context, org)
+    except Exception as error:
+        failure = as_source_error(error)
+        if failure is None:
+            raise
+        context.log.warning(f"Checks that waited for this recipe go on waiting: {failure.message}")
 
 
 def _outcome(report: BuildReport, last: LastBuild, *, changed: bool) -> str:

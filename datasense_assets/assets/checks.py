@@ -79,7 +79,8 @@ def _result(key: dg.AssetKey, result: CheckResult) -> dg.AssetCheckResult:
         asset_key=key,
         check_name=result.name,
         passed=result.passed,
-        severity=_SEVERITIES[result.severity],
+        # what only waits must not stop what is built in the same run by name
+        severity=_SEVERITIES["warn" if result.waits else result.severity],
         description=result.message,
         metadata=metadata,
     )
@@ -114,9 +115,43 @@ def check_loaded_table(
     return outcome
 
 
+def run_waiting_checks(context: dg.AssetExecutionContext, org: Organization) -> None:
+    """Run checks of other tables that waited for what this run has loaded or built, and show what came of them.
+
+    Raises:
+        DatabaseUnavailable: the warehouse went away; they go on waiting.
+    """
+    from datasense_assets.recipes.checking.waiting import settle_waiting
+    from datasense_assets.warehouse.organizations import prepare_organization
+
+    settled = settle_waiting(
+        catalog_engine(),
+        lambda: prepare_organization(catalog_engine(), get_settings(), org),
+        org,
+        run_id=context.run.run_id,
+    )
+    for source, table, result in settled:
+        key = table_key(org.slug, source.slug, table.slug)
+        _log(context, "/".join(key), [result])
+        shown = _result(dg.AssetKey(list(key)), result)
+        # the check's own asset is no output of this op
+        context.instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey(list(key)),
+                check_name=result.name,
+                passed=result.passed,
+                severity=shown.severity,
+                description=shown.description,
+                metadata=shown.metadata,
+            )
+        )
+
+
 def _log(context: dg.AssetExecutionContext, table: str, results: Iterable[CheckResult]) -> None:
     for result in results:
-        if not result.passed:
+        if result.waits:
+            context.log.info(f"{table}: the check {result.name} waits: {result.message}")
+        elif not result.passed:
             context.log.warning(f"{table}: the check {result.name} ({result.severity}) does not hold: {result.message}")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from datasense_assets.assets.bounds import TimeLimit, refuse_heavy_without_room
-from datasense_assets.assets.checks import check_loaded_table, check_results, refuse_broken
+from datasense_assets.assets.checks import check_loaded_table, check_results, refuse_broken, run_waiting_checks
 from datasense_assets.assets.dlt_run import run_dlt
 from datasense_assets.assets.marking import mark_filled
 from datasense_assets.assets.metadata import load_metadata
@@ -231,6 +231,10 @@ def _load_tables(
                 continue
             meter.add(reports)
             yield from _events(context, org, source, reading, reports, target, failures, meter)
+        try:
+            run_waiting_checks(context, org)
+        except Exception as error:  # noqa: BLE001 - raised again unless it is the world's
+            _collect(failures, "checks that waited for it", error)
 
 
 def _collect(failures: list[tuple[str, SourceError]], table: str, error: Exception) -> None:

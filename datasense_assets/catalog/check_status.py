@@ -13,12 +13,16 @@ from datasense_assets.catalog.state.stale import INPUTS
 
 @dataclass
 class Trouble:
-    """Of one table or recipe: checks that block, checks that warn, recipes that wait for it, inputs it waits for."""
+    """Of one table or recipe: checks that block, that warn, that are still to be run, recipes that wait for it, inputs
+    that it waits for because of their checks.
+    """
 
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    unrun: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
     broken_inputs: list[str] = field(default_factory=list)
+    unchecked_inputs: list[str] = field(default_factory=list)
 
     @property
     def why(self) -> str:
@@ -30,14 +34,18 @@ class Trouble:
 
     @property
     def warning(self) -> str:
-        """What the checks that only warn say; '' where all hold."""
-        return "Warning: " + " ".join(self.warnings) if self.warnings else ""
+        """What the checks that only warn say, and those that wait for another table; '' where all hold."""
+        said = ["Warning: " + " ".join(self.warnings)] if self.warnings else []
+        if self.unrun:
+            held = f" Recipes that wait for it: {', '.join(self.waiting)}." if self.waiting and not self.errors else ""
+            said.append("Still to be checked: " + " ".join(self.unrun) + held)
+        return " ".join(said)
 
 
 NO_TROUBLE = Trouble()
 
 _RESULTS = """
-SELECT c.table_id, c.recipe_id, c.name, c.severity,
+SELECT c.table_id, c.recipe_id, c.name, c.severity, c.waits,
        CASE WHEN c.passed THEN 'it was not run on the newest data.' ELSE c.message END AS message
 FROM datasense.check_results c
 LEFT JOIN datasense.table_status ts ON ts.table_id = c.table_id
@@ -81,12 +89,15 @@ def read_troubles(connection: Connection, org_slug: str | None, now: datetime) -
     binds = {"org": org_slug, "now": now}
     for row in connection.execute(text(_RESULTS), binds):
         trouble = _at(found, row.table_id, row.recipe_id)
-        (trouble.errors if row.severity == "error" else trouble.warnings).append(f"{row.name} ({row.message})")
-    if not any(trouble.errors for each in (found.tables, found.recipes) for trouble in each.values()):
+        kind = trouble.unrun if row.waits else trouble.errors if row.severity == "error" else trouble.warnings
+        kind.append(f"{row.name} ({row.message})")
+    if not any(each.errors or each.unrun for each in (*found.tables.values(), *found.recipes.values())):
         return found
     for row in connection.execute(text(_WAITING), binds):
-        _at(found, row.table_id, row.upstream_id).waiting.append(row.name)
-        found.recipes.setdefault(row.recipe_id, Trouble()).broken_inputs.append(row.alias)
+        held_by = _at(found, row.table_id, row.upstream_id)
+        held_by.waiting.append(row.name)
+        held = found.recipes.setdefault(row.recipe_id, Trouble())
+        (held.broken_inputs if held_by.errors else held.unchecked_inputs).append(row.alias)
     return found
 
 
@@ -96,7 +107,16 @@ def _at(found: Troubles, table_id: int | None, recipe_id: int | None) -> Trouble
     return found.recipes.setdefault(recipe_id or 0, Trouble())
 
 
-def waits_for(aliases: Sequence[str]) -> str:
-    """Why a recipe is not built on its newest inputs."""
-    one = len(aliases) == 1
-    return f"Its input{'' if one else 's'} {', '.join(aliases)} break{'s' if one else ''} a check; it stays as it is."
+def waits_for(trouble: Trouble) -> str:
+    """Why a recipe is not built on its newest inputs; '' where their checks let it."""
+    said = [_of(trouble.broken_inputs, "breaks a check", "break a check")]
+    said.append(_of(trouble.unchecked_inputs, "is still to be checked", "are still to be checked"))
+    found = " ".join(filter(None, said))
+    return f"{found.removesuffix('.')}; it stays as it is." if found else ""
+
+
+def _of(aliases: Sequence[str], one: str, several: str) -> str:
+    if not aliases:
+        return ""
+    alone = len(aliases) == 1
+    return f"Its input{'' if alone else 's'} {', '.join(aliases)} {one if alone else several}."

@@ -288,9 +288,9 @@ def _recipe_states(
     if row["queued"]:
         yield State.QUEUED, "A run was asked for and has not ended yet.", ""
     outdated = row["built_at"] is None or row["spec_changed"] or row["inputs_changed"]
-    if trouble.broken_inputs and outdated:
+    if outdated and (held := waits_for(trouble)):
         state = State.NEVER_LOADED if row["built_at"] is None else State.LATE if late else State.OUTDATED
-        yield state, waits_for(trouble.broken_inputs), f"See datasense checks list {row['org']}."
+        yield state, held, f"See datasense checks list {row['org']}."
     behind = State.OUTDATED if late is None else State.LATE
     broken = "" if late is None else f" It should have been built within {duration_text(late)}."
     if row["built_at"] is None:

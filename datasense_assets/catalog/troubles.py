@@ -81,7 +81,7 @@ LEFT JOIN datasense.source_tables t ON t.id = c.table_id
 LEFT JOIN datasense.sources s ON s.id = t.source_id
 LEFT JOIN datasense.recipes r ON r.id = c.recipe_id
 JOIN datasense.organizations o ON o.id = coalesce(t.org_id, r.org_id)
-WHERE NOT c.passed
+WHERE NOT c.passed AND NOT c.waits
   AND NOT EXISTS (SELECT FROM datasense.pauses q WHERE q.org_id = o.id
                   AND (q.source_id IS NULL OR q.source_id = t.source_id))
 GROUP BY 1, 2, 3

@@ -158,6 +158,8 @@ def _outcome(record: CheckRecord | None, at: datetime | None) -> dict[str, Any]:
         return {"passed": None, "blocks": False, "broken": None, "message": "Not run yet.", "samples": [], "at": None}
     said = asdict(record)
     kept = {name: said[name] for name in ("passed", "broken", "message")}
+    if record.waits:
+        kept["passed"] = None
     blocks = record.severity == "error" and not record.passed
     return {**kept, "blocks": blocks, "samples": list(record.samples), "at": at}
 

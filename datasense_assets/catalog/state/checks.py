@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, text, update
 
 from datasense_assets.catalog.tables import check_results, recipe_status, row_counts, table_status
 
@@ -39,7 +39,10 @@ class CheckOwner:
 
 @dataclass(frozen=True)
 class CheckRecord:
-    """What came of one check. `declared`: the check as written; `samples`: keys of rows, never values."""
+    """What came of one check. `declared`: the check as written; `samples`: keys of rows, never values.
+
+    `waits`: it has not passed, for it could not be run: the table that it looks into is still to be loaded or built.
+    """
 
     name: str
     kind: str
@@ -49,6 +52,7 @@ class CheckRecord:
     broken: int | None = None
     samples: tuple[str, ...] = ()
     declared: Any = None
+    waits: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def record_checks(
             "kind": record.kind,
             "severity": record.severity,
             "passed": record.passed,
+            "waits": record.waits,
             "broken": record.broken,
             "message": record.message,
             "samples": list(record.samples),
@@ -99,7 +104,7 @@ def read_checks(connection: Connection, owner: CheckOwner) -> StoredChecks:
     query = select(check_results).where(owner.rows_of(check_results)).order_by(check_results.c.id)
     rows = connection.execute(query).all()
     records = tuple(
-        CheckRecord(r.name, r.kind, r.severity, r.passed, r.message, r.broken, tuple(r.samples), r.declared)
+        CheckRecord(r.name, r.kind, r.severity, r.passed, r.message, r.broken, tuple(r.samples), r.declared, r.waits)
         for r in rows
     )
     versions = {row.data_version for row in rows}
@@ -108,7 +113,10 @@ def read_checks(connection: Connection, owner: CheckOwner) -> StoredChecks:
 
 
 def blocking_checks(connection: Connection, table_ids: Iterable[int]) -> list[tuple[int, str, str]]:
-    """(table, name, message) of each check of the tables that is an error and does not hold on their newest data."""
+    """(table, name, message) of each check of the tables that is an error and does not hold on their newest data.
+
+    One that waits for another table is left out: nothing is known against the data.
+    """
     is_old = check_results.c.data_version < table_status.c.data_version
     query = (
         select(check_results.c.table_id, check_results.c.name, check_results.c.message, check_results.c.passed)
@@ -116,12 +124,71 @@ def blocking_checks(connection: Connection, table_ids: Iterable[int]) -> list[tu
         .where(
             check_results.c.table_id.in_(list(table_ids)),
             check_results.c.severity == "error",
+            ~check_results.c.waits,
             ~check_results.c.passed | is_old,
         )
         .order_by(check_results.c.table_id, check_results.c.id)
     )
     unknown = "It was not run on the newest data."
     return [(row.table_id, row.name, unknown if row.passed else row.message) for row in connection.execute(query)]
+
+
+_WAITING = """
+SELECT c.table_id, c.recipe_id, c.name, replace(s.slug, '-', '_') AS source_ident,
+       replace(r.name, '-', '_') AS recipe_ident
+FROM datasense.check_results c
+LEFT JOIN datasense.source_tables t ON t.id = c.table_id
+LEFT JOIN datasense.sources s ON s.id = t.source_id
+LEFT JOIN datasense.recipes r ON r.id = c.recipe_id
+WHERE NOT c.passed AND c.waits AND coalesce(t.org_id, r.org_id) = :org
+ORDER BY c.id
+"""
+
+
+@dataclass(frozen=True)
+class WaitingCheck:
+    """A check that waits for another table, of a source's table (`source_ident`) or of a recipe (`recipe_ident`)."""
+
+    owner: CheckOwner
+    name: str
+    source_ident: str | None
+    recipe_ident: str | None
+
+
+def waiting_checks(connection: Connection, org_id: int) -> list[WaitingCheck]:
+    """The checks of the organisation that wait for a table that they look into."""
+    rows = connection.execute(text(_WAITING), {"org": org_id})
+    return [
+        WaitingCheck(CheckOwner(row.table_id, row.recipe_id), row.name, row.source_ident, row.recipe_ident)
+        for row in rows
+    ]
+
+
+def settle_check(
+    connection: Connection, owner: CheckOwner, record: CheckRecord, *, run_id: str, data_version: int | None
+) -> bool:
+    """Write what came of a check that was waiting; False where it waits no more, having been run with newer data."""
+    done = connection.execute(
+        update(check_results)
+        .where(owner.rows_of(check_results), check_results.c.name == record.name, check_results.c.waits)
+        .values(
+            passed=record.passed,
+            waits=False,
+            broken=record.broken,
+            message=record.message,
+            samples=list(record.samples),
+            data_version=data_version,
+            checked_at=func.now(),
+            run_id=run_id,
+        )
+    )
+    return done.rowcount == 1
+
+
+def let_build_again(connection: Connection, recipe_ids: Iterable[int]) -> None:
+    """Have recipes built again that failed, though neither they nor their inputs have changed."""
+    ids = list(recipe_ids)
+    connection.execute(update(recipe_status).where(recipe_status.c.recipe_id.in_(ids)).values(failed_at=None))
 
 
 def read_row_counts(connection: Connection, owner: CheckOwner) -> list[RowCount]:
@@ -182,9 +249,7 @@ def accept_row_count(connection: Connection, owner: CheckOwner, *, by: str) -> i
     )
     if owner.recipe_id is not None:
         # Else it would wait for newer inputs, since it failed after they had changed.
-        connection.execute(
-            update(recipe_status).where(recipe_status.c.recipe_id == owner.recipe_id).values(failed_at=None)
-        )
+        let_build_again(connection, [owner.recipe_id])
     return int(last.row_count)
 
 

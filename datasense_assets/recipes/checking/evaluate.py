@@ -67,6 +67,7 @@ class _Run:
         self.written: dict[int, tuple[str, Any]] = {}
         self.found: dict[int, tuple[bool, str, int | None]] = {}
         self.settled: set[int] = set()
+        self.waiting: set[int] = set()
         self.rows: int | None = None
         self.figures: dict[int, Any] = {}
         self.too_slow = False
@@ -77,9 +78,13 @@ class _Run:
         try:
             (check,) = parse_checks([written])
             errors = self.table.errors(check, of_recipe=self.subject.of_recipe)
+            awaited = getattr(check, "in_", None) in self.subject.awaited
         except RecipeErrors as problems:
-            errors = list(problems.errors)
-        if errors:
+            errors, awaited = list(problems.errors), False
+        if awaited and [each.code for each in errors] == ["missing_table"]:
+            self.waiting.add(index)
+            self.found[index] = (False, f"{written['in']} is not there yet; it is run as soon as that is.", None)
+        elif errors:
             said = " ".join(each.message.removeprefix(f"{each.path}: ") for each in errors)
             self.found[index] = (False, f"It cannot be checked: {said}".replace("checks[0]", "it"), None)
         else:
@@ -99,7 +104,8 @@ class _Run:
         passed, message, broken = self.found[index]
         severity = cast(Literal["warn", "error"], severity_of(written))
         kind = kind_of_check(written)
-        return CheckResult(name, kind, severity, passed, message, broken, samples, written, index in self.settled)
+        settled, waits = index in self.settled, index in self.waiting
+        return CheckResult(name, kind, severity, passed, message, broken, samples, written, settled, waits)
 
     def _scan(self) -> None:
         """All that one look at the rows can tell."""

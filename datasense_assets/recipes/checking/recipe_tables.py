@@ -17,6 +17,7 @@ from datasense_assets.recipes.checking.naming import columns_of, kind_of_check
 from datasense_assets.recipes.checking.results import CheckOutcome, CheckResult, Subject
 from datasense_assets.recipes.checking.shared import (
     as_records,
+    awaited,
     check_limits,
     not_run,
     read_history,
@@ -41,9 +42,13 @@ class ChecksFailed(WarehouseError):
     def __init__(self, recipe: str, outcome: CheckOutcome) -> None:
         """Name every check that stands against it."""
         said = "".join(f"\n- {result.name}: {result.message}" for result in outcome.blocking)
+        if all(result.waits for result in outcome.blocking):
+            advice = "It is built again by itself once what they look into is there."
+        else:
+            advice = "Mend the data at its source, or correct the recipe or the check."
         super().__init__(
             f"{recipe} was built and not put in place, its last good table stays, for checks do not hold:{said}\n",
-            advice="Mend the data at its source, or correct the recipe or the check.",
+            advice=advice,
         )
         self.outcome = outcome
 
@@ -113,6 +118,7 @@ class RecipeFacts:
         return Subject(
             ref,
             references=found,
+            awaited=awaited(self.row.checks, self.organization),
             history=self.history,
             key=key,
             of_recipe=True,

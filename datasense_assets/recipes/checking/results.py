@@ -29,7 +29,8 @@ class CheckResult:
     """What came of one check. `broken` counts rows (or lost values); None where the check is not about single ones.
 
     `samples` are keys of rows that break it, never values. `declared` is the check as it was written. `settled`: a
-    number of rows that was objected to before is taken for right now.
+    number of rows that was objected to before is taken for right now. `waits`: it has not passed, for it could not be
+    run: the table that it looks into is still to be loaded or built.
     """
 
     name: str
@@ -41,6 +42,7 @@ class CheckResult:
     samples: tuple[str, ...] = ()
     declared: Any = None
     settled: bool = False
+    waits: bool = False
 
     @property
     def blocks(self) -> bool:
@@ -52,7 +54,8 @@ class CheckResult:
 class Subject:
     """A table to be checked, and what is known of it besides its rows.
 
-    `references`: the tables that `exists_in` looks into, as checks name them. `key`: the column whose values name rows
+    `references`: the tables that `exists_in` looks into, as checks name them, None where one is not there. `awaited`:
+    those that will be there once they are loaded or built. `key`: the column whose values name rows
     to people, None where those are personal or there is none. `loaded_at`: of a recipe, when the oldest of its inputs
     was complete. `lost`: of a recipe that was just built, values lost to casts by column. `timezone`: in
     which a day ends.
@@ -60,6 +63,7 @@ class Subject:
 
     ref: TableRef
     references: Mapping[str, TableRef | None] = field(default_factory=dict)
+    awaited: frozenset[str] = frozenset()
     history: Sequence[LoadCount] = ()
     key: str | None = None
     of_recipe: bool = False

@@ -33,6 +33,23 @@ def references(
     }
 
 
+def awaited(checks: Sequence[Any], organization: Organization) -> frozenset[str]:
+    """Of the tables that the checks look into those that the catalog has, so that they come if they are not there.
+
+    A source whose tables are still to be found may have any.
+    """
+    recipes = {identifier(row.name) for row in organization.recipes}
+    tables = {identifier(s.slug): {identifier(table.slug) for table in s.tables} for s in organization.sources}
+
+    def comes(reference: InputReference) -> bool:
+        if reference.recipe is not None:
+            return reference.recipe in recipes
+        known = tables.get(reference.source or "")
+        return known is not None and (not known or reference.table in known)
+
+    return frozenset(text for text, reference in _referenced(checks).items() if comes(reference))
+
+
 def sample_key(ref: TableRef) -> str | None:
     """The column whose values name rows to people: the row id, unless it is made of something personal."""
     return ROW_ID if ROW_ID in ref.columns and ROW_ID not in ref.personal else None
@@ -58,7 +75,7 @@ def not_run(checks: Sequence[Any], reason: str) -> CheckOutcome:
 def as_records(outcome: CheckOutcome) -> list[CheckRecord]:
     """The results as the catalog keeps them."""
     return [
-        CheckRecord(r.name, r.kind, r.severity, r.passed, r.message, r.broken, r.samples, r.declared)
+        CheckRecord(r.name, r.kind, r.severity, r.passed, r.message, r.broken, r.samples, r.declared, r.waits)
         for r in outcome.results
     ]
 

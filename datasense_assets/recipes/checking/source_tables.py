@@ -11,6 +11,7 @@ from datasense_assets.recipes.checking.naming import kind_of_check
 from datasense_assets.recipes.checking.results import CheckOutcome, CheckResult, Subject
 from datasense_assets.recipes.checking.shared import (
     as_records,
+    awaited,
     check_limits,
     not_run,
     read_history,
@@ -49,7 +50,7 @@ def check_source_table(
     """
     owner = CheckOwner(table_id=table.id)
     known = _still_true(catalog, owner, table, data_version) if loaded else None
-    outcome = known or _look(catalog, target, org, source, table)
+    outcome = known or look(catalog, target, org, source, table)
     rows = outcome.rows if loaded_rows is None else loaded_rows
     with catalog.begin() as connection:
         if table.checks and known is None:
@@ -59,10 +60,10 @@ def check_source_table(
     return outcome
 
 
-def _look(
+def look(
     catalog: Engine, target: WarehouseTarget, org: Organization, source: Source, table: SourceTable
 ) -> CheckOutcome:
-    """Run the checks; nothing is asked where there are none."""
+    """Run the checks, and write nothing down; nothing is asked where there are none."""
     if not table.checks:
         return CheckOutcome(())
     reference = InputReference(source=identifier(source.slug), table=identifier(table.slug))
@@ -76,7 +77,14 @@ def _look(
             name = f"{target.schema}.{table_name(source.slug, table.slug)}"
             return not_run(table.checks, f"there is no table {name} yet")
         found = references(table.checks, with_references, warehouse, target.schema)
-        subject = Subject(ref, references=found, history=history, key=sample_key(ref), timezone=org.timezone)
+        subject = Subject(
+            ref,
+            references=found,
+            awaited=awaited(table.checks, with_references),
+            history=history,
+            key=sample_key(ref),
+            timezone=org.timezone,
+        )
         return run_checks(warehouse, table.checks, subject, limits=check_limits(org))
 
 
