@@ -105,8 +105,11 @@ def delete(
         say(f"Left in the warehouse: {', '.join(deleted.warehouse_tables)}.")
     for impact in deleted.impacts:
         warn(str(impact))
+    for check in deleted.checks:
+        warn(check)
     if dry_run:
-        say("Nothing was deleted (--dry-run)." + (" Without --force it is refused." if deleted.impacts else ""))
+        refused = bool(deleted.impacts or deleted.checks)
+        say("Nothing was deleted (--dry-run)." + (" Without --force it is refused." if refused else ""))
     if as_json:
         print_json(
             {
@@ -114,6 +117,7 @@ def delete(
                 "deleted": list(deleted.paths),
                 "warehouse_tables": list(deleted.warehouse_tables),
                 "impacts": [{**asdict(impact), "message": str(impact)} for impact in deleted.impacts],
+                "checks": list(deleted.checks),
             }
         )
 

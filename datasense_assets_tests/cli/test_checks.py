@@ -155,6 +155,39 @@ def test_a_first_load_of_all_sources_begins_with_those_that_others_are_checked_a
     ]
 
 
+def test_what_checks_look_into_is_not_deleted_unless_asked_twice(datasense: CommandLine) -> None:
+    towns = datasense.folder / "towns.csv"
+    towns.write_text(TOWNS, encoding="utf-8")
+
+    def source(slug: str, *others: str) -> dict[str, Any]:
+        checks = [{"check": "exists_in", "column": "town", "in": other} for other in others]
+        tables = [{"slug": "towns", "resource": "towns.csv", "checks": checks}]
+        config = {"url": str(towns), "key": ["code"]}
+        return {"slug": slug, "connector": "csv", "config": config, "tables": tables, "schedule": "manual"}
+
+    recipe = {"version": 1, "name": "list-of", "inputs": {"t": "source:places.towns"}, "steps": []}
+    reader = {**recipe, "name": "reader", "checks": [{"check": "exists_in", "column": "town", "in": "recipe:list-of"}]}
+    places = source("places", "source:of-states.towns", "recipe:list_of", "source:places.towns")
+    datasense("apply", datasense.manifest(sources=[places, source("of-states")], recipes=[recipe, reader]))
+    for what, told in (
+        ("of-states", ["a check of places/towns would not hold: it looks into source:of-states.towns."]),
+        (
+            "list_of",
+            [
+                "a check of places/towns would not hold: it looks into recipe:list_of.",
+                "a check of recipes/reader would not hold: it looks into recipe:list-of.",
+            ],
+        ),
+        ("reader", []),
+    ):
+        done = datasense("delete", f"{datasense.org}/{what}", "--dry-run", "--json").document
+        assert done["checks"] == told
+        problems = datasense("delete", f"{datasense.org}/{what}", "--json", code=1 if told else 0).document
+        if told:
+            assert [each["message"] for each in problems["error"]["problems"]] == told
+    assert datasense("delete", f"{datasense.org}/of-states", "--force", "--json").document["checks"]
+
+
 def test_checks_are_run_here_and_now_and_the_exit_code_tells(datasense: CommandLine) -> None:
     datasense("apply", manifest(datasense, {"check": "row_count", "max": 3}, {"check": "unique", "columns": ["code"]}))
     datasense("sync", datasense.org, "--local")
