@@ -38,7 +38,7 @@ def dalgo(
 ) -> None:
     """Turn Dalgo's operations into recipes: printed as YAML, or written to files; apply them with a manifest.
 
-    What has no recipe is told with its place and the reason, and nothing is written then; the exit code is 1.
+    What has no recipe is told with its place and reason, and nothing is printed or written then; the exit code is 1.
     """
     from datasense_assets.catalog.yaml_text import read_yaml
     from datasense_assets.cli.errors import problem_entry
@@ -67,7 +67,7 @@ def dalgo(
                 "files": [str(target) for target in targets] if written else [],
             }
         )
-    elif folder is None:
+    elif folder is None and not done.problems:
         print_text(_as_yaml(done.recipes))
     if done.problems:
         raise typer.Exit(INPUT_WRONG)

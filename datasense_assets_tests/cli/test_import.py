@@ -40,7 +40,16 @@ def test_what_has_no_recipe_is_told_and_nothing_is_written(datasense: CommandLin
     assert [problem["path"] for problem in result.document["problems"]] == ["[1].config.type"]
     assert [recipe["name"] for recipe in result.document["recipes"]] == ["big_towns"]
     assert not folder.exists()
+    assert datasense("import", "dalgo", path, code=1).out == ""
     datasense("import", "dalgo", datasense.write("odd.yaml", "just words"), code=1)
+
+
+def test_two_models_whose_recipes_would_have_one_name_are_told(datasense: CommandLine) -> None:
+    again = {**GOOD, "config": {**GOOD["config"], "output_name": "big_towns"}}
+    path = datasense.write("operations.json", json.dumps([GOOD, again, RAW]))
+    told = datasense("import", "dalgo", path, "--json", code=1).document["problems"]
+    assert [each["path"] for each in told] == ["[1].config.output_name", "[2].config.type"]
+    assert "'big_towns', as that of [0].config is" in told[0]["message"]
 
 
 def test_types_come_from_the_organisation(datasense: CommandLine) -> None:

@@ -26,11 +26,15 @@ Types = Mapping[str, Mapping[str, ColumnType]]
 
 @dataclass
 class Imported:
-    """`recipes` as data, in the order of the file; `problems`: what has no recipe; `notes`: what may differ."""
+    """`recipes` as data, in the order of the file; `problems`: what has no recipe; `notes`: what may differ.
+
+    `places`: where each name of a recipe was first given.
+    """
 
     recipes: list[dict[str, Any]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     notes: list[Problem] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
 
 
 def import_dalgo(data: Any, types: Types | None = None) -> Imported:
@@ -81,6 +85,9 @@ def _model(kind: str, config: Mapping[str, Any], path: str, known: dict[str, Any
         ]
     model = Model(path=path)
     before = len(done.problems)
+    if (first := done.places.setdefault(name, path)) != path:
+        said = f"Its recipe would be called {name!r}, as that of {first} is."
+        done.problems.append(Problem(path=f"{path}.output_name", message=said, fix="Give it another name."))
     try:
         add_input(config.get("input") or (chain[0][1].get("input") if chain else None) or {}, model, "input")
         start = known.get(next(iter(model.inputs.values())), {})
