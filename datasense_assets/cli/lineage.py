@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from datasense_assets.catalog.lineage import Edge, LineageGraph, LineageTable, Point
 
 _FORM = "ORG[/TABLE[.COLUMN]]"
+_DOUBLED = re.compile("%(?=%)")
 _STATES = {
     "stale": "changed since; this is the lineage of before",
     "unknown": "not compiled yet, or has mistakes: see datasense check",
@@ -72,6 +74,8 @@ def _graph(slug: str) -> LineageGraph:
 def named_points(graph: LineageGraph, text: str, org: str) -> list[Point]:
     """The columns that `TABLE` or `TABLE.COLUMN` names; names of columns may have dots and slashes in them.
 
+    A recipe may be called `recipes/NAME` too, as its asset is.
+
     Raises:
         InputWrong: there is no such table or column.
 
@@ -85,7 +89,8 @@ def named_points(graph: LineageGraph, text: str, org: str) -> list[Point]:
         if plain in (short, short.replace("/", "__")):
             return graph.points(reference) or [Point(reference, "")]
     for reference, table in graph.tables.items():
-        for form in (table.address, table.address.replace("/", "__")):
+        prefixed = [] if "/" in table.address else [f"recipes/{table.address}"]
+        for form in (table.address, table.address.replace("/", "__"), *prefixed):
             head, column = text[: len(form)], text[len(form) + 1 :]
             if identifier(head) == identifier(form) and text[len(form) : len(form) + 1] == "." and column:
                 if column not in table.columns:
@@ -119,7 +124,8 @@ def described(graph: LineageGraph) -> Iterable[str]:
         for column in table.columns.values():
             sources = ", ".join(at(edge) for edge in edges if edge.column == column.name)
             marks = "".join([" (personal)" if column.personal else "", " (missing)" if column.missing else ""])
-            label = f"  {column.label}" if column.label and column.label != column.name else ""
+            # a question may have lines of its own
+            label = f"  {' '.join(column.label.split())}" if column.label and column.label != column.name else ""
             yield f"  {column.name}{marks}{label}" + (f" ← {sources}" if sources else "")
         by_use: dict[str, list[str]] = {}
         for edge in row_edges(graph, table.reference):
@@ -191,4 +197,5 @@ def _quoted(text: str) -> str:
     """Text between a Mermaid node's quotes: nothing in it is markup."""
     for plain, code in (("#", "#35;"), ("&", "#amp;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;"), ("`", "#96;")):
         text = text.replace(plain, code)
-    return " ".join(text.split())
+    # two of them begin a directive, which Mermaid obeys wherever it stands
+    return " ".join(_DOUBLED.sub("#37;", text).split()) or "#160;"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 ROW, HEAD, PAD, GAP_X, GAP_Y = 20, 28, 10, 130, 24
 CHARACTER = 7.4
 LONGEST_NAME, LONGEST_LABEL = 40, 38
+
+_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that a name or a question may have and that XML has no way to write."""
 
 _STYLE = """\
 text { font: 12px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, "Noto Sans", monospace; fill: #1f2933; }
@@ -64,7 +68,7 @@ def drawing(graph: LineageGraph) -> str:
         edges = [edge for edge in graph.into.get(reference, ()) if edge.column is not None]
         parts += [_line(edge, boxes) for edge in (*edges, *row_edges(graph, reference))]
     parts += [_box(box) for box in boxes.values()]
-    return "\n".join([*parts, "</svg>"])
+    return _NO_XML.sub("", "\n".join([*parts, "</svg>"]))
 
 
 def _placed(graph: LineageGraph) -> dict[str, _Box]:

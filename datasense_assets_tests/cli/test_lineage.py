@@ -57,6 +57,7 @@ def test_a_column_is_followed_back_to_its_source_and_forth_to_the_last_recipe(kn
     }
     forth = known("lineage", f"{known.org}/places/towns.town", "--down", "--json").document
     assert ("named", "Town/Name", "counted", "Town/Name", "value") in edges(forth)
+    assert known("lineage", f"{known.org}/recipes/counted.Town/Name", "--json").document == back
     whole = known("lineage", known.org)
     assert "Town/Name ← places/towns.town" in whole.out
     assert "(filter) ← places/towns.people" in whole.out
@@ -110,7 +111,7 @@ def test_a_dry_run_of_delete_says_what_would_break_and_deletes_nothing(known: Co
 
 
 def test_names_of_users_are_no_markup() -> None:
-    evil = '</text><script>alert(1)</script>"]; click'
+    evil = '</text><script>alert(1)</script>"]; click \x01\x0b%%%{init: {"theme": "dark"}}%%'
     columns = {evil: LineageColumn(evil, "text", label="पानी <b>&</b>", personal=True)}
     tables = {
         name: LineageTable(name, evil, title=evil, columns=columns, recipe_id=i)
@@ -122,3 +123,4 @@ def test_names_of_users_are_no_markup() -> None:
     assert not [element for element in root.iter() if element.tag.endswith("script")]
     assert "<script" not in flowchart(graph)
     assert '"]; click' not in flowchart(graph)
+    assert "%%" not in flowchart(graph)
