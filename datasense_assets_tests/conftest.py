@@ -15,6 +15,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from datasense_assets.catalog.migrate import SCHEMA, migrate
+from datasense_assets_tests.places import server_home
 
 # How long an example takes says more of what else the machine does than of the code.
 settings.register_profile("shared-machine", deadline=None)
@@ -43,10 +44,9 @@ def server_url() -> str:
     given = os.environ.get("DATASENSE_TEST_SERVER_URL")
     if given:
         return given
-    from datasense_assets.settings import default_home
     from datasense_assets.warehouse.embedded import ensure_running
 
-    url = ensure_running(default_home() / "test-server")
+    url = ensure_running(server_home())
     with psycopg.connect(url, autocommit=True) as connection:
         # thousands of databases come and go here; that a server survives a crash is tested on servers of their own
         for setting in ("fsync", "full_page_writes", "synchronous_commit"):

@@ -1,18 +1,24 @@
-"""What tests share with everything else on their machine, and must not run into: its ports and its days."""
+"""What tests share with everything else on their machine, and must not run into: its ports, its days, its memory."""
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import threading
 from datetime import datetime, time, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from datasense_assets.running.topology import is_free
+from datasense_assets.settings import default_home
 
 # Below the ports that the system gives to connections: one of those may be gone before the server that it is meant for
 # comes to bind it. A part for each of pytest's workers, so that two of them choose different ones.
 _FIRST, _A_WORKER, _WORKERS = 28_000, 290, 16
 _given: set[int] = set()
+# The tests' server takes a few hundred megabytes; containers often give no more than 64.
+_MEMORY, _ROOM = Path("/dev/shm"), 2 * 1024**3
 
 
 def free_port() -> int:
@@ -27,6 +33,19 @@ def free_port() -> int:
             _given.add(port)
             return port
     raise AssertionError(f"none of the ports from {first} on is free")
+
+
+def server_home() -> Path:
+    """The folder of the server that the tests of this checkout share: in memory where there is room, else on disk.
+
+    A database for a test is hundreds of files that are gone a second later; in memory they cost a sixth.
+    """
+    disk = default_home() / "test-server"
+    checkout = hashlib.sha256(str(disk).encode()).hexdigest()[:12]
+    memory = _MEMORY / f"datasense-tests-{os.getuid()}-{checkout}"
+    if memory.is_dir():
+        return memory if memory.stat().st_uid == os.getuid() else disk
+    return memory if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else disk
 
 
 def today(zone: str = "Asia/Kolkata", *, ago: int = 0) -> str:

