@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datasense_assets.recipes.recipe import Recipe
     from datasense_assets.warehouse.columns import ColumnSpec
 
-COMPILER_VERSION = 17
+COMPILER_VERSION = 18
 """Raised whenever the same recipe compiles to other SQL; part of the cache's key and of what makes a recipe stale."""
 
 Clock = Literal["none", "day", "moment"]

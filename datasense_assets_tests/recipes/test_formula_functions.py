@@ -307,6 +307,8 @@ def test_text(database: FormulaDatabase, formula: str, result: Any) -> None:
         ("9" * 300, None, None, None),
         ("9" * 400, None, None, None),
         ("9" * 200 + "e99", None, 1e299, None),
+        ("5;", None, None, None),
+        ("1" * 206, None, None, None),
         ("9.9e307", None, 9.9e307, None),
         ("0." + "0" * 29 + "1e-306", None, None, None),
         ("1\n2", None, None, None),

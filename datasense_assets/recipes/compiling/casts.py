@@ -16,6 +16,7 @@ from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.compiling import readable
 from datasense_assets.recipes.compiling.functions import json_as_text, to_json
 from datasense_assets.recipes.compiling.kinds import CANONICAL, JSONB, kind_of, to_kind
+from datasense_assets.recipes.formula.conversions import ended
 
 T = ColumnType
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
@@ -96,7 +97,7 @@ def _from_text(trimmed: ir.StringValue, to: ColumnType, date_format: readable.Da
     elif date_format is not None:
         value = ibis.cases((source.re_search(_PATTERNS[to]), source.cast(CANONICAL[to])))
     else:
-        good = trimmed.re_search(_PATTERNS[to])
+        good = (ended(trimmed) if to is T.NUMBER else trimmed).re_search(_PATTERNS[to])
         return CastResult(ibis.cases((good, trimmed.cast(CANONICAL[to]))), (trimmed != "") & ~good)
     return CastResult(value, text.notnull() & value.isnull())
 

@@ -14,12 +14,13 @@ import ibis.expr.types as ir
 
 from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.compiling.patterns import BadPattern
-from datasense_assets.recipes.formula.conversions import NUMBER_TEXT, TOO_NEAR_MIDNIGHT
+from datasense_assets.recipes.formula.conversions import END, NUMBER_TEXT, TOO_NEAR_MIDNIGHT
 from datasense_assets.recipes.spaces import SPACE
 
 INTEGER = r"^[+-]?[0-9]{1,18}$"
 LONG_INTEGER = r"^[+-]?[0-9]{19,100}$"
-NUMBER = f"^{NUMBER_TEXT}$"
+NUMBER = f"^{NUMBER_TEXT}{END}$"
+"""Of a text as `ended` leaves it."""
 TRUE = ("true", "t", "yes", "y", "on", "1")
 FALSE = ("false", "f", "no", "n", "off", "0")
 # There is no year 0000. A look-ahead would say so in less, and doubles what reading a date costs.
