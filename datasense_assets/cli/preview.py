@@ -107,6 +107,7 @@ def preview_document(
 
     """
     from datasense_assets.recipes import compile_recipe
+    from datasense_assets.recipes.compiling.kinds import kind_of
     from datasense_assets.recipes.inputs import input_table_refs
     from datasense_assets.recipes.measuring import measured_warnings
     from datasense_assets.recipes.preview import preview_step
@@ -125,7 +126,7 @@ def preview_document(
             document: dict[str, Any] = {
                 "recipe": f"{org.slug}/{recipe.name}",
                 "columns": list(compiled.schema.names),
-                "types": {column: str(kind) for column, kind in compiled.schema.items()},
+                "types": {column: kind_of(dtype).value for column, dtype in compiled.schema.items()},
                 "sql": compiled.sql,
             }
             if rows is not None:

@@ -8,7 +8,6 @@ from typing import Any
 from datasense_assets.recipes.errors import RecipeWarning
 from datasense_assets.recipes.language.columns import Case
 from datasense_assets.recipes.language.conditions import WITHOUT_VALUE, AllOf, AnyOf, Comparison, Not
-from datasense_assets.recipes.language.derived import LabelValues
 from datasense_assets.recipes.language.reshaping import Deduplicate, Pivot, Unpivot
 from datasense_assets.recipes.language.rows import Filter, Limit, Sort
 from datasense_assets.recipes.language.step import StepBase
@@ -46,14 +45,7 @@ def form_warnings(recipe: Recipe) -> list[RecipeWarning]:
 
 
 def _unused_inputs(recipe: Recipe) -> Iterator[RecipeWarning]:
-    used = {recipe.start}
-    for step in recipe.steps:
-        if isinstance(step, Join):
-            used.add(step.with_)
-        elif isinstance(step, Union):
-            used.update(step.with_)
-        elif isinstance(step, LabelValues):
-            used.add(step.source if step.source in recipe.inputs else step.source.partition(".")[0])
+    used = recipe.used_inputs()
     for alias, reference in recipe.inputs.items():
         if alias not in used:
             message = f"No step uses the input {alias!r} ({reference}); the recipe waits for it all the same."

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from datasense_assets.recipes.compiling.compile import Checked, Compiled, compile_recipe
+from datasense_assets.recipes.compiling.kinds import kind_of
 from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
@@ -42,7 +43,7 @@ class StepFigures:
 
 @dataclass(frozen=True)
 class Preview:
-    """The first rows of a step, personal columns masked.
+    """The first rows of a step, personal columns masked. `types` are the language's own.
 
     `sampled`: the first input has more rows than were read, so all figures are of a part. `steps`: one for each step up
     to this one where figures were asked for.
@@ -104,7 +105,7 @@ def preview_step(
         ) from None
     names = tuple(compiled.schema.names)
     hidden = personal_columns(compiled, inputs.values())
-    types = {name: str(kind) for name, kind in compiled.schema.items()}
+    types = {name: kind_of(dtype).value for name, dtype in compiled.schema.items()}
     return Preview(names, types, tuple(mask(names, row, hidden) for row in found), compiled.sql, sampled, steps)
 
 

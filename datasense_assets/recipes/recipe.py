@@ -10,8 +10,10 @@ from pydantic_core import PydanticCustomError
 
 from datasense_assets.catalog.models import NAME_PATTERN, InputReference, identifier
 from datasense_assets.recipes.language.checks import Checks
+from datasense_assets.recipes.language.derived import LabelValues
 from datasense_assets.recipes.language.output import Output
 from datasense_assets.recipes.language.steps import Step
+from datasense_assets.recipes.language.tables import Join, Union
 from datasense_assets.recipes.language.values import ColumnName, Shape, Text
 
 MAX_STEPS = 100
@@ -82,6 +84,18 @@ class Recipe(Shape):
         """The alias of the input where the steps start."""
         return next(iter(self.inputs))
 
+    def used_inputs(self) -> frozenset[str]:
+        """Aliases of the inputs that the steps read, the first one included."""
+        used = {self.start}
+        for step in self.steps:
+            if isinstance(step, Join):
+                used.add(step.with_)
+            elif isinstance(step, Union):
+                used.update(step.with_)
+            elif isinstance(step, LabelValues):
+                used.add(step.source if step.source in self.inputs else step.source.partition(".")[0])
+        return frozenset(used)
+
     def recipe_inputs(self) -> frozenset[str]:
         """Names (as identifiers, `_` for `-`) of the recipes that this one reads."""
         references = (InputReference.parse(text) for text in self.inputs.values())
@@ -93,5 +107,11 @@ class Recipe(Shape):
         return identifier(self.name)
 
     def upto(self, step: int) -> Recipe:
-        """The same recipe ending after its first `step` steps, with no output settings and no checks."""
-        return self.model_copy(update={"steps": self.steps[:step], "output": Output(), "checks": []})
+        """The same recipe ending after its first `step` steps, with no output settings and no checks.
+
+        Inputs that only later steps read are left out: they need not be there yet.
+        """
+        shorter = self.model_copy(update={"steps": self.steps[:step], "output": Output(), "checks": []})
+        later = self.used_inputs() - shorter.used_inputs()
+        inputs = {alias: reference for alias, reference in self.inputs.items() if alias not in later}
+        return shorter.model_copy(update={"inputs": inputs})

@@ -90,6 +90,7 @@ def test_a_build_can_only_be_asked_for(loaded: CommandLine) -> None:
 def test_a_preview_writes_no_table(loaded: CommandLine) -> None:
     document = loaded("preview", f"{loaded.org}/named", "--json").document
     assert document["columns"] == ["code", "town"]
+    assert document["types"] == {"code": "integer", "town": "text"}
     assert [row["town"] for row in document["rows"]] == ["AJMER", "ALWAR", "SIKAR"]
     assert "sql" not in document
     schema = f"org_{loaded.org.replace('-', '_')}"
@@ -127,6 +128,20 @@ def test_a_step_shows_the_recipe_as_far_as_it(loaded: CommandLine) -> None:
     assert "Step 3 (sort)" in shown.out
     assert "first 2 rows of the first input only" in shown.words
     assert "3 steps" in loaded("preview", name, "--step", 9, code=1).words
+
+
+def test_a_step_needs_no_input_that_only_a_later_one_reads(datasense: CommandLine) -> None:
+    """And such an input is not called unused; one that no step reads is."""
+    inputs = {"a_towns": "source:places.towns", "named": "recipe:named", "unread": "source:places.towns"}
+    steps = [{"op": "sort", "by": ["code"]}, {"op": "union", "with": ["named"]}]
+    both = {"version": 1, "name": "both", "inputs": inputs, "steps": steps}
+    datasense("apply", datasense.manifest(recipes=[*RECIPES, both]))
+    datasense("sync", datasense.org, "--local")
+    document = datasense("preview", f"{datasense.org}/both", "--step", 1, "--json").document
+    assert len(document["rows"]) == 3
+    assert [each["path"] for each in document["warnings"]] == ["inputs.unread"]
+    refused = datasense("preview", f"{datasense.org}/both", "--json", code=1).document["error"]["problems"]
+    assert [(each["code"], each["path"]) for each in refused] == [("missing_table", "inputs.named")]
 
 
 def test_a_preview_of_what_is_not_built_yet_says_so(loaded: CommandLine) -> None:
