@@ -271,9 +271,11 @@ def _with_lines(problems: list[Problem], document: YamlText) -> list[Problem]:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return problem
 
-    unique = dict.fromkeys((each.path, each.message, each.fix, each.line) for each in map(placed, problems))
-    ordered = sorted(unique, key=lambda each: each[3] or 0)
-    return [Problem(path=path, message=message, fix=fix, line=line) for path, message, fix, line in ordered]
+    unique = dict.fromkeys(map(placed, problems))
+    # what the language of recipes says of a place is not said in other words too
+    coded = {each.path for each in unique if each.code is not None}
+    told = [each for each in unique if each.code is not None or each.path not in coded]
+    return sorted(told, key=lambda each: each.line or 0)
 
 
 def _problem(error: ErrorDetails, document: YamlText) -> Problem:

@@ -33,13 +33,21 @@ def reference_problems(
             yield from _not_in_file(path, reference, tables, names)
     for path, reference in _looked_into(sources, recipes):
         yield from _not_in_file(path, reference, tables, names)
+    while circle := _circle(graph):
+        at = names.get(circle[0], "recipes")
+        message = f"recipes wait for each other in a circle: {' → '.join(circle)}."
+        yield Problem(path=f"{at}.inputs", message=message, fix="Take one of these inputs out.", code="cycle")
+        for name in circle:
+            graph.pop(name, None)
+
+
+def _circle(graph: Mapping[str, Collection[str]]) -> list[str]:
+    """Recipes of which each waits for the next, the first once more at the end; empty where there is no circle."""
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        circle = list(reversed(error.args[1]))
-        at = names.get(circle[0], "recipes")
-        message = f"recipes wait for each other in a circle: {' → '.join(circle)}."
-        yield Problem(path=f"{at}.inputs", message=message, fix="Take one of these inputs out.")
+        return list(reversed(error.args[1]))
+    return []
 
 
 def _looked_into(

@@ -240,12 +240,16 @@ class RecipeRow(Frozen):
 
 
 class Problem(Frozen):
-    """One thing that is wrong: where (a path in the file or row), what, and how to mend it; `line` counts from 1."""
+    """One thing that is wrong: where (a path in the file or row), what, and how to mend it; `line` counts from 1.
+
+    `code`: of what is wrong in a recipe or a check, as docs/recipes.md lists them.
+    """
 
     path: str
     message: str
     fix: str | None = None
     line: int | None = None
+    code: str | None = None
 
     def __str__(self) -> str:
         """The problem on one line."""

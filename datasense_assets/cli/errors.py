@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from datasense_assets.catalog.models import Problem
+    from datasense_assets.recipes.errors import RecipeError
 
 DONE, INPUT_WRONG, WORLD_FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -78,6 +79,14 @@ def problem_entry(problem: Any) -> dict[str, Any]:
         if getattr(problem, extra, None) is not None:
             entry[extra] = getattr(problem, extra)
     return entry
+
+
+def coded_problem(error: RecipeError, path: str, message: str) -> Problem:
+    """A mistake in a recipe or check that is a part of a file: `path` counts from the file's top."""
+    from datasense_assets.catalog.models import Problem
+
+    fix = _did_you_mean(error.suggestion)
+    return Problem(path=path, message=f"{message} [{error.code}]", fix=fix, code=error.code)
 
 
 def _did_you_mean(suggestion: str | None) -> str | None:

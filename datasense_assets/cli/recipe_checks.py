@@ -45,11 +45,10 @@ def read_without_tables(spec: Any) -> Recipe:
 
 
 def _as_problems(errors: RecipeErrors, path: str) -> list[Problem]:
-    from datasense_assets.catalog.models import Problem
+    from datasense_assets.cli.errors import coded_problem
 
     return [
-        Problem(path=f"{path}.{error.path}" if error.path else path, message=f"{error.message} [{error.code}]")
-        for error in errors.errors
+        coded_problem(error, f"{path}.{error.path}" if error.path else path, error.message) for error in errors.errors
     ]
 
 

@@ -96,9 +96,8 @@ def look_up_errors(checks: Sequence[CheckBase], ref: TableRef, org: Organization
 
 
 def _as_problems(errors: Iterable[RecipeError], at: str) -> list[Problem]:
-    from datasense_assets.catalog.models import Problem
+    from datasense_assets.cli.errors import coded_problem
 
     return [
-        Problem(path=f"{at}.{error.path}", message=f"{error.message.removeprefix(f'{error.path}: ')} [{error.code}]")
-        for error in errors
+        coded_problem(error, f"{at}.{error.path}", error.message.removeprefix(f"{error.path}: ")) for error in errors
     ]

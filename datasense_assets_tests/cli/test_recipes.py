@@ -178,6 +178,34 @@ def test_every_problem_of_a_manifest_and_its_recipes_is_listed(datasense: Comman
     assert any(path.startswith("recipes[0].steps[0]") for path in paths)
 
 
+def test_problems_of_a_manifests_recipes_have_codes_and_fixes_and_every_circle_is_told(datasense: CommandLine) -> None:
+    def circle(one: str, other: str) -> list[dict[str, Any]]:
+        return [{**RECIPES[0], "name": n, "inputs": {"x": f"recipe:{m}"}} for n, m in ((one, other), (other, one))]
+
+    wrong = {**RECIPES[0], "steps": [{"op": "fliter"}, {"op": "formula", "column": "x", "formula": "1 +"}]}
+    unread = {**RECIPES[1], "name": "e", "output": {"indexes": [["nope"]]}}
+    path = datasense.manifest(recipes=[wrong, *circle("a", "b"), *circle("c", "d"), unread])
+    told = datasense("check", path, "--json", code=1).document["error"]["problems"]
+    found = sorted((each.get("code"), each["path"], each["fix"]) for each in told)
+    assert found == [
+        ("bad_formula", "recipes[0].steps[1].formula", None),
+        ("cycle", "recipes[1].inputs", "Take one of these inputs out."),
+        ("cycle", "recipes[3].inputs", "Take one of these inputs out."),
+        ("invalid_value", "recipes[0].steps[0].op", "Did you mean filter?"),
+        ("unknown_column", "recipes[5].output.indexes[0][0]", None),
+    ]
+    assert "no column 'nope' to index; it has towns." in told[-1]["message"] + told[0]["message"]
+
+
+def test_a_mistake_is_told_once_in_a_manifest(datasense: CommandLine) -> None:
+    wrong = {**RECIPES[0], "title": 5, "inputs": {"towns": "sauce:places.towns"}}
+    told = datasense("check", datasense.manifest(recipes=[wrong]), "--json", code=1).document["error"]["problems"]
+    assert [(each["code"], each["path"]) for each in told] == [
+        ("invalid_value", "recipes[0].inputs.towns"),
+        ("invalid_value", "recipes[0].title"),
+    ]
+
+
 def test_checking_needs_no_database(datasense: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATASENSE_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/db")
     datasense("check", datasense.manifest(recipes=RECIPES))

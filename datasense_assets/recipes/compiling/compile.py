@@ -314,8 +314,9 @@ def output_errors(recipe: Recipe, frame: Frame, context: Context) -> list[Recipe
     ]
     for path, name in names:
         if not frame.has(name) and not frame.is_open:
-            suggestion = nearest(name, frame.names)
-            hint = f"did you mean {suggestion!r}?" if suggestion else "it has " + ", ".join(frame.names) + "."
+            known = [each for each in frame.names if each != UNKNOWN]
+            suggestion = nearest(name, known)
+            hint = f"did you mean {suggestion!r}?" if suggestion else "it has " + ", ".join(known) + "."
             message = f"{path}: the result has no column {name!r} to index; {hint}"
             found.append(RecipeError("unknown_column", path, message, suggestion))
     # With a step that failed or could not be read, nobody knows all the casts.
