@@ -44,6 +44,14 @@ def test_what_has_no_recipe_is_told_and_nothing_is_written(datasense: CommandLin
     datasense("import", "dalgo", datasense.write("odd.yaml", "just words"), code=1)
 
 
+def test_a_recipe_that_could_not_be_compiled_is_told(datasense: CommandLine) -> None:
+    config = {"input": INPUT, "output_name": "codes", "columns": {"town": "("}}
+    path = datasense.write("operations.json", json.dumps([GOOD, {"type": "regexextraction", "config": config}]))
+    (told,) = datasense("import", "dalgo", path, "--json", code=1).document["problems"]
+    assert told["path"] == "[1].config"
+    assert "steps[0].pattern: Step 1 (extract): '(' is no regular expression" in told["message"]
+
+
 def test_two_models_whose_recipes_would_have_one_name_are_told(datasense: CommandLine) -> None:
     again = {**GOOD, "config": {**GOOD["config"], "output_name": "big_towns"}}
     path = datasense.write("operations.json", json.dumps([GOOD, again, RAW]))

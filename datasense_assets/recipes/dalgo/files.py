@@ -107,9 +107,14 @@ def _model(kind: str, config: Mapping[str, Any], path: str, known: dict[str, Any
     done.notes += model.notes
     if len(done.problems) > before:
         return
+    # ibis takes its time, and nobody waits for it to be told what has no recipe
+    from datasense_assets.recipes.compiling.compile import known_errors
+
     recipe = {"version": 1, "name": name, "inputs": model.inputs, "steps": model.steps}
     try:
-        Recipe.parse(recipe)
+        wrong = known_errors(Recipe.parse(recipe), {})
+        if wrong:
+            raise RecipeErrors(wrong)
     except RecipeErrors as errors:
         done.problems += [Problem(path=path, message=f"the recipe made of it: {each}") for each in errors.errors]
         return
