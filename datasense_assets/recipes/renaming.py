@@ -10,14 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from datasense_assets.recipes.errors import Code, RecipeError, RecipeErrors
 from datasense_assets.recipes.formula import FormulaErrors, rename_references
+from datasense_assets.recipes.language.values import NewName
 from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 
 Data = dict[str, Any]
 
+_NEW_NAME: TypeAdapter[str] = TypeAdapter(NewName)
 _REFERENCES = frozenset(
     {
         *("column", "columns", "value_column", "then_column", "otherwise_column", "group_by", "partition_by", "keys"),
@@ -62,6 +66,12 @@ def rename_column(
         raise RecipeErrors([RecipeError("unknown_input", f"inputs.{start}", message)])
     if old == new:
         return recipe
+    try:
+        _NEW_NAME.validate_python(new)
+    except ValidationError as error:
+        (detail,) = error.errors(include_url=False)
+        code: Code = "name_too_long" if detail["type"] == "name_too_long" else "invalid_value"
+        raise RecipeErrors([RecipeError(code, f"inputs.{start}", f"{new!r} {detail['msg']}.")]) from None
     aliases = {name for name, reference in recipe.inputs.items() if reference == recipe.inputs[start]}
     return _Renaming(recipe, old, new, aliases, inputs or {}).run()
 

@@ -235,6 +235,15 @@ def test_what_cannot_be_renamed_is_refused_with_its_place() -> None:
         rename_column(joined, "a", "b", alias="o")
 
 
+@pytest.mark.parametrize(
+    ("new", "code"), [("नाम" * 8, "name_too_long"), ("", "invalid_value"), ("a\0", "invalid_value")]
+)
+def test_what_no_column_can_be_called_is_refused_whatever_the_steps_are(new: str, code: str) -> None:
+    with pytest.raises(RecipeErrors) as caught:
+        rename_column(recipe_of([]), "a", new)
+    assert [(error.code, error.path.partition(".")[0]) for error in caught.value.errors] == [(code, "inputs")]
+
+
 def test_a_name_that_would_unite_two_columns_is_refused() -> None:
     tables = {"t": {"n": "bigint", "a": "text"}, "o": {"n": "bigint", "a": "text"}, "p": {"x": "text"}}
     refs = {name: TableRef(SCHEMA, f"forms__{name}", schema_of(columns)) for name, columns in tables.items()}
