@@ -34,8 +34,9 @@ class Address:
         """
         names = text.strip().strip("/").split("/")
         if not all(names) or len(names) > parts:
+            what = "sources" if "SOURCE" in form else "recipes" if "RECIPE" in form else "orgs"
             raise InputWrong(
-                f"{text!r} is not of the form {form}.", advice="`datasense list sources` shows what there is."
+                f"{text!r} is not of the form {form}.", advice=f"`datasense list {what}` shows what there is."
             )
         return cls(*names)
 

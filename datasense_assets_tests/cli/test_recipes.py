@@ -149,6 +149,11 @@ def test_a_preview_of_what_is_not_built_yet_says_so(loaded: CommandLine) -> None
     assert result.document["error"]["problems"][0]["code"] == "missing_table"
 
 
+def test_where_recipes_are_listed_is_said_to_who_names_one_wrongly(datasense: CommandLine) -> None:
+    for command, shows in (("build", "recipes"), ("preview", "recipes"), ("sync", "sources")):
+        assert f"`datasense list {shows}` shows" in datasense(command, "a/b/c/d", code=1).words
+
+
 def test_a_good_file_is_said_to_be_good(datasense: CommandLine) -> None:
     recipe = datasense.write("recipe.json", json.dumps(RECIPES[0]))
     assert datasense("check", recipe, "--json").document == {
