@@ -32,6 +32,10 @@ def put_everything_away(
     if settings.runs_kept_days:
         old = forget_runs(instance, now - timedelta(days=settings.runs_kept_days), dry_run=dry_run)
         done.append(Tidied("dagster", "records of runs", old.forgotten))
+        if old.left:
+            done.append(
+                Tidied("dagster", "older runs", skipped=f"{old.left} wait for the next night, this one is over")
+            )
     coordinator = instance.run_coordinator
     if isinstance(coordinator, TaggingRunCoordinator):
         changed = reconcile_pools(instance, catalog, coordinator.default_limits, dry_run=dry_run)

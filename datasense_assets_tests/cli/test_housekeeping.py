@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from datasense_assets.running import forgetting
 from datasense_assets_tests.cli.conftest import CommandLine
 
 
@@ -63,6 +66,24 @@ def test_old_runs_are_forgotten_but_not_those_that_filled_a_partition_last(datas
     assert datasense.rows("SELECT run_id FROM runs") == last
     assert datasense.rows("SELECT DISTINCT run_id FROM event_logs") == last
     assert put_away(datasense, "records of runs") == 0
+
+
+def test_a_night_that_is_too_short_leaves_the_youngest_and_says_so(
+    datasense: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasense("apply", datasense.manifest())
+    for _ in range(4):
+        datasense("sync", datasense.org, "--local")
+    runs = [run for (run,) in datasense.rows("SELECT run_id FROM runs ORDER BY id")]
+    for run, age in zip(runs[:3], (33, 38, 35), strict=True):
+        datasense.rows("UPDATE runs SET create_timestamp = now() - %s * interval '1 day' WHERE run_id = %s", age, run)
+    asked = iter((0.0, 0.0, 1.0))
+    # the night begins, the first run is looked at, and the second would be after its end
+    monkeypatch.setattr(forgetting, "monotonic", lambda: next(asked) * 4 * 3600)
+    said = {each["what"]: each for each in datasense("housekeeping", "run", "--json").document["done"]}
+    assert said["records of runs"]["count"] == 1
+    assert said["older runs"]["skipped"] == "2 wait for the next night, this one is over"
+    assert [run for (run,) in datasense.rows("SELECT run_id FROM runs ORDER BY id")] == [runs[0], *runs[2:]]
 
 
 def test_the_pools_of_connectors_follow_the_limits(datasense: CommandLine) -> None:
