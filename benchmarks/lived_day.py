@@ -100,7 +100,7 @@ class Breaking:
             "code server": "code-server",
             "workers": "cli.main worker",
             "redis": "redis",
-            "daemon": "dagster-daemon",
+            "daemon": "cli.main daemon",
         }
         return [each for each in self.running.up.children() if marks[name] in " ".join(each.cmdline())]
 

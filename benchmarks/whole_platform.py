@@ -98,7 +98,7 @@ class Running:
         for child in self.up.children():
             words = " ".join(child.cmdline())
             names = {"code-server": "code server", "datasense_assets.cli.main worker": "workers", "redis": "redis"}
-            names |= {"dagster-webserver": "webserver", "dagster-daemon": "daemon"}
+            names |= {"dagster-webserver": "webserver", "datasense_assets.cli.main daemon": "daemon"}
             name = next((name for mark, name in names.items() if mark in words), "other")
             found.setdefault(name, []).append(child)
         return found

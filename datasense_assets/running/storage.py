@@ -6,6 +6,7 @@ a connection for every query: about a hundred a run, each a process of the serve
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -160,6 +161,10 @@ class _PooledSchedules(PostgresScheduleStorage):
         """Whether sensors and schedules have their state in a table."""
         return self._seen.has("instigators", super().has_instigators_table)
 
+    def _has_instigators_table(self, conn: Any) -> bool:
+        """The same, which Dagster asks the database again at each change of a sensor's state."""
+        return self._seen.has("instigators", partial(super()._has_instigators_table, conn))
+
     def has_secondary_index_table(self) -> bool:
         """Whether migrations of data are written down."""
         return self._seen.has("migrations of data", super().has_secondary_index_table)
@@ -211,7 +216,24 @@ class HomeStorage(DagsterPostgresStorage):
             from datasense_assets.running.logs import set_up_logging
 
             set_up_logging()
-        return cls(postgres_url=storage_url(), inst_data=inst_data)
+        return _first_of(cls, storage_url()).opened_again(inst_data)
+
+    def opened_again(self, inst_data: Any) -> HomeStorage:
+        """One more of the same for another instance, without the six engines that Dagster makes and we replace: a
+        sensor's tick opens an instance, and so does a run.
+        """
+        made = copy.copy(self)
+        made._inst_data = inst_data
+        made._run_storage = copy.copy(self._run_storage)
+        made._event_log_storage = copy.copy(self._event_log_storage)
+        made._schedule_storage = copy.copy(self._schedule_storage)
+        return made
+
+
+@lru_cache(maxsize=4)
+def _first_of(kind: type[HomeStorage], url: str) -> HomeStorage:
+    """The process's storage of that database, which no instance ever gets: only what is copied of it."""
+    return kind(postgres_url=url)
 
 
 class HomeComputeLogs(LocalComputeLogManager):

@@ -111,7 +111,8 @@ class Topology:
         return Part("webserver", words, ready=lambda: _listens(self.port))
 
     def _daemon(self) -> Part:
-        return Part("daemon", [_program("dagster-daemon"), "run", "-w", str(self.workspace), *_log_format()])
+        words = [sys.executable, "-m", "datasense_assets.cli.main", "daemon", "-w", str(self.workspace)]
+        return Part("daemon", [*words, *_log_format()])
 
 
 def _program(name: str) -> str:

@@ -107,7 +107,7 @@ def test_one_command_runs_everything_keeps_it_alive_and_leaves_nothing_behind(
             until("it is up", lambda: _up(process, log), seconds=150)
             tree = psutil.Process(process.pid)
             parts = tree.children(recursive=True)
-            daemon = next(part for part in tree.children() if "dagster-daemon" in " ".join(part.cmdline()))
+            daemon = next(part for part in tree.children() if "cli.main daemon" in " ".join(part.cmdline()))
             assert daemon.environ()["FRESHNESS_DAEMON_INTERVAL_SECONDS"] == "300"
             ui = Graphql(platform)
             assert ui.finished(ui.click("acme/one/one")) == "SUCCESS"

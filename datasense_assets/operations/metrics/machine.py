@@ -49,6 +49,8 @@ _KINDS = (
     ("webserver", "dagster_webserver"),
     ("daemon", "dagster-daemon"),
     ("daemon", "dagster._daemon"),
+    ("daemon", "datasense daemon"),
+    ("daemon", "datasense_assets.cli.main daemon"),
     ("code_server", "code-server"),
     ("code_server", "api grpc"),
     ("metrics", "datasense metrics"),
