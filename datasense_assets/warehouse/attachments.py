@@ -134,6 +134,8 @@ class Attachments:
             oid = _oid(connection, schema, new)
             for grantee in {grant.grantee for grant in _read_grants(connection, oid)}:
                 connection.execute(sql.SQL("REVOKE ALL ON {} FROM {}").format(where, _role(grantee)))
+        if not self.grants:
+            return
         columns = {name for (name,) in connection.execute(_COLUMNS, (_oid(connection, schema, new),))}
         for grant in self.grants:
             if grant.column is not None and grant.column not in columns:

@@ -22,7 +22,12 @@ class TableColumn:
 
 def table_exists(connection: psycopg.Connection, schema: str, table: str) -> bool:
     """Whether there is a table or view of that name that the connection's role can see."""
-    return _oid(connection, schema, table) is not None
+    row = connection.execute(
+        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))",
+        (schema, table),
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def is_view(connection: psycopg.Connection, schema: str, table: str) -> bool:
@@ -41,10 +46,12 @@ def table_columns(connection: psycopg.Connection, schema: str, table: str) -> li
         """
         SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, col_description(a.attrelid, a.attnum)
           FROM pg_attribute a
-         WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped
+         WHERE a.attrelid = (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                              WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))
+           AND a.attnum > 0 AND NOT a.attisdropped
          ORDER BY a.attnum
         """,
-        (_oid(connection, schema, table),),
+        (schema, table),
     ).fetchall()
     return [TableColumn(*row) for row in rows]
 
@@ -69,12 +76,3 @@ def fetch_rows(connection: psycopg.Connection, schema: str, table: str, limit: i
         # composed without parameters: a % in a name would be read as a placeholder
         cursor.execute(sql.SQL("SELECT * FROM {} LIMIT {}").format(sql.Identifier(schema, table), int(limit)))
         return cursor.fetchall()
-
-
-def _oid(connection: psycopg.Connection, schema: str, table: str) -> int | None:
-    row = connection.execute(
-        "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
-        "WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f')",
-        (schema, table),
-    ).fetchone()
-    return None if row is None else int(row[0])
