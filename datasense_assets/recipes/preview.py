@@ -13,6 +13,7 @@ from psycopg import sql
 
 from datasense_assets.recipes.compiling.compile import Checked, Compiled, compile_recipe
 from datasense_assets.recipes.compiling.kinds import kind_of
+from datasense_assets.recipes.compiling.stages import Stage, compile_stages
 from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
@@ -138,31 +139,28 @@ class _Look:
     def figures(self, last: int) -> tuple[StepFigures, ...]:
         """The figures of each step up to the last; when the time is over, the rest without numbers."""
         found: list[StepFigures] = []
-        told = 0
         in_time = True
-        for number in range(last + 1):
-            compiled = compile_recipe(self.recipe.upto(number), self.inputs, sample=self.sample)
+        for number, stage in enumerate(compile_stages(self.recipe.upto(last), self.inputs, sample=self.sample)):
             label = step_label(number - 1, self.recipe.steps[number - 1]) if number else f"Input {self.recipe.start}"
-            figures = StepFigures(number, label, tuple(compiled.schema.names))
-            new_casts, told = compiled.lossy_casts[told:], len(compiled.lossy_casts)
+            figures = StepFigures(number, label, stage.columns)
             if in_time:
                 try:
                     # a savepoint: what has been counted stays when this is stopped
                     with self.connection.transaction():
-                        figures = self._counted(figures, compiled, new_casts)
+                        figures = self._counted(figures, stage)
                 except psycopg.errors.QueryCanceled:
                     in_time = False
             found.append(figures)
         return tuple(found)
 
-    def _counted(self, figures: StepFigures, compiled: Compiled, casts: list[tuple[str, str]]) -> StepFigures:
+    def _counted(self, figures: StepFigures, stage: Stage) -> StepFigures:
         null = sql.SQL("count(*) FILTER (WHERE {} IS NULL)")
         counts = sql.SQL(", ").join(
             [sql.SQL("count(*)"), *(null.format(sql.Identifier(name)) for name in figures.columns)]
         )
-        (row,) = self.rows(sql.SQL("SELECT {} FROM ({}) AS preview").format(counts, sql.SQL(compiled.sql)))
+        (row,) = self.rows(sql.SQL("SELECT {} FROM ({}) AS preview").format(counts, sql.SQL(stage.sql)))
         lost: dict[str, int] = {}
-        for column, query in casts:
+        for column, query in stage.lossy_casts:
             (one,) = self.rows(sql.SQL("SELECT * FROM ({}) AS lost").format(sql.SQL(query)))
             lost[column] = lost.get(column, 0) + int(one[0])
         nulls = dict(zip(figures.columns, map(int, row[1:]), strict=True))

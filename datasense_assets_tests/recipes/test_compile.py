@@ -23,6 +23,7 @@ from datasense_assets.recipes.compiling.compile import Compiled, check_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.compiling.patterns import BadPattern, postgres_pattern
 from datasense_assets.recipes.compiling.registry import compiled_models
+from datasense_assets.recipes.compiling.stages import compile_stages
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE, reference
 from datasense_assets_tests.recipes.kitchen import Kitchen, recipe_of
@@ -52,6 +53,18 @@ STEPS: list[dict[str, Any]] = [
 
 def compiled(steps: list[dict[str, Any]] = STEPS) -> Compiled:
     return compile_recipe(recipe_of(steps, list(INPUTS)), INPUTS)
+
+
+@pytest.mark.parametrize("sample", [None, 5])
+def test_each_stage_is_what_the_recipe_up_to_it_compiles_to(sample: int | None) -> None:
+    again = {"op": "cast", "columns": [{"column": "month", "to": "text"}, {"column": "rate", "to": "integer"}]}
+    recipe = recipe_of([*STEPS, again], list(INPUTS))
+    told: list[tuple[str, str]] = []
+    for number, stage in enumerate(compile_stages(recipe, INPUTS, sample=sample)):
+        whole = compile_recipe(recipe.upto(number), INPUTS, sample=sample)
+        told += stage.lossy_casts
+        assert (stage.columns, stage.sql, told) == (tuple(whole.schema.names), whole.sql, whole.lossy_casts)
+    assert (number, [column for column, _ in told]) == (len(STEPS) + 1, ["month", "rate"])
 
 
 def test_lineage_of_a_whole_recipe() -> None:

@@ -27,7 +27,7 @@ from datasense_assets.recipes.compiling import texts as _texts
 from datasense_assets.recipes.compiling import values as _values
 from datasense_assets.recipes.compiling import windows as _windows
 from datasense_assets.recipes.compiling.checks import check_errors, checked_columns
-from datasense_assets.recipes.compiling.frame import UNKNOWN, Context, Frame
+from datasense_assets.recipes.compiling.frame import UNKNOWN, Context, Frame, Lossy
 from datasense_assets.recipes.compiling.keeping import Increment, increment_of, keeping_errors
 from datasense_assets.recipes.compiling.lineage import (
     RowUse,
@@ -217,11 +217,8 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
     context.errors.extend(output_errors(recipe, frame, context))
     if context.errors:
         raise RecipeErrors(context.errors)
-    known = {(ref.schema, ref.table): tuple(ref.columns.names) for ref in inputs.values()}
-    counts = [
-        (item.column, select_statement(item.table.filter(item.lost).count().name("lost").as_table(), known))
-        for item in context.lossy
-    ]
+    known = known_columns(inputs)
+    counts = [counting(item, known) for item in context.lossy]
     uses = row_uses(frame.table)
     kept = {name for index in recipe.output.indexes for name in index} | set(recipe.output.key or ())
     mentions = context.mentions | {(frame.table.op(), name) for name in kept | checked_columns(recipe.checks)}
@@ -241,6 +238,16 @@ def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None,
     )
 
 
+def known_columns(inputs: Mapping[str, TableRef]) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Columns of the tables by schema and name, for writing SQL."""
+    return {(ref.schema, ref.table): tuple(ref.columns.names) for ref in inputs.values()}
+
+
+def counting(item: Lossy, known: Mapping[tuple[str, str], tuple[str, ...]]) -> tuple[str, str]:
+    """A column whose values may be lost, and the SQL that counts those."""
+    return item.column, select_statement(item.table.filter(item.lost).count().name("lost").as_table(), known)
+
+
 def _clock(table: ir.Table) -> Clock:
     operation = table.op()
     if operation.find(ops.TimestampNow):
@@ -257,7 +264,7 @@ def _place(warning: RecipeWarning) -> tuple[bool, int]:
 def names_before(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[tuple[str, ...]]:
     """Names of the columns before each step, and after the last one."""
     names: list[tuple[str, ...]] = []
-    frame, _ = run_steps(recipe, inputs, None, seen=lambda before: names.append(before.names))
+    frame, _ = run_steps(recipe, inputs, None, seen=lambda before, _: names.append(before.names))
     return [*names, frame.names]
 
 
@@ -265,9 +272,9 @@ def run_steps(
     recipe: Recipe,
     inputs: Mapping[str, TableRef],
     sample: int | None,
-    seen: Callable[[Frame], None] = lambda _: None,
+    seen: Callable[[Frame, Context], None] = lambda *_: None,
 ) -> tuple[Frame, Context]:
-    """The frame after all steps; `seen` is called with the frame before each."""
+    """The frame after all steps; `seen` is called with the frame before each, and what is known by then."""
     errors: list[RecipeError] = []
     frames: dict[str, Frame] = {}
     for alias, reference in recipe.inputs.items():
@@ -285,7 +292,7 @@ def run_steps(
     context = Context(frames, recipe.start, errors, choice_labels=labels, keys=keys)
     for index, step in enumerate(recipe.steps):
         context.index, context.label = index, step_label(index, step)
-        seen(frame)
+        seen(frame, context)
         if isinstance(step, Gap):
             context.gone.clear()
             frame = NOTHING
