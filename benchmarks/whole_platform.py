@@ -196,6 +196,14 @@ def _descendants(process: psutil.Process) -> list[psutil.Process]:
     return []
 
 
+def _without_pandas(home: Path) -> Path:
+    """Pandas is here for tests, pyarrow imports it wherever it is, and no installation for use has it."""
+    folder = home / "hidden"
+    folder.mkdir()
+    (folder / "pandas.py").write_text("raise ImportError('hidden')\n", encoding="utf-8")
+    return folder
+
+
 @contextmanager
 def platform(**variables: str) -> Iterator[Running]:
     """An empty platform, its database running; all of it is gone at the end, also when it is told to stop."""
@@ -217,6 +225,7 @@ def platform(**variables: str) -> Iterator[Running]:
         environment = {
             **kept,
             "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
+            "PYTHONPATH": str(_without_pandas(home)),
             "DATASENSE_HOME": str(home),
             "DATASENSE_ALLOW_PRIVATE_ADDRESSES": "true",
             "DATASENSE_JITTER_MINUTES": "0",
