@@ -198,7 +198,9 @@ def _sizes(sample: Mapping[str, float]) -> list[float]:
 
 
 def _waiting(running: Running, end: float) -> int:
-    return sum(1 for each in scheduled_runs(running) if each["slot"] < end and not each["start"])
+    ended = ("FAILURE", "CANCELED")  # a run that never came to its start is counted with the failures
+    waits = [each for each in scheduled_runs(running) if not each["start"] and each["status"] not in ended]
+    return sum(1 for each in waits if each["slot"] < end)
 
 
 def main() -> None:

@@ -98,7 +98,7 @@ class Running:
         for child in self.up.children():
             words = " ".join(child.cmdline())
             names = {"code-server": "code server", "datasense_assets.cli.main worker": "workers", "redis": "redis"}
-            names |= {"dagster-webserver": "webserver", "datasense_assets.cli.main daemon": "daemon"}
+            names |= {f"datasense_assets.cli.main {each}": each for each in ("webserver", "daemon")}
             name = next((name for mark, name in names.items() if mark in words), "other")
             found.setdefault(name, []).append(child)
         return found

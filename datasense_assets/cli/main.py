@@ -16,7 +16,6 @@ from datasense_assets.cli import (
     apply,
     backup,
     checks,
-    daemon,
     database,
     demo,
     doctor,
@@ -32,6 +31,7 @@ from datasense_assets.cli import (
     pausing,
     preview,
     recipes,
+    serving,
     simulating,
     sources,
     status,
@@ -149,7 +149,8 @@ app.command(rich_help_panel=_PLATFORM)(doctor.doctor)
 app.add_typer(importing.app, name="import", rich_help_panel=_RECIPES)
 app.command(rich_help_panel=_PLATFORM)(working.up)
 app.command(rich_help_panel=_PLATFORM)(working.worker)
-app.command(rich_help_panel=_PLATFORM)(daemon.daemon)
+app.command(rich_help_panel=_PLATFORM)(serving.daemon)
+app.command(rich_help_panel=_PLATFORM)(serving.webserver)
 app.command(rich_help_panel=_PLATFORM)(simulating.simulate)
 app.command(rich_help_panel=_PLATFORM)(workspace.workspace)
 app.add_typer(database.app, name="db", rich_help_panel=_PLATFORM)

@@ -106,8 +106,8 @@ class Topology:
         return found
 
     def _webserver(self) -> Part:
-        words = [_program("dagster-webserver"), "-w", str(self.workspace), "-h", self.host, "-p", str(self.port)]
-        words += _log_format()
+        words = [sys.executable, "-m", "datasense_assets.cli.main", "webserver", "-w", str(self.workspace)]
+        words += ["-h", self.host, "-p", str(self.port), *_log_format()]
         return Part("webserver", words, ready=lambda: _listens(self.port))
 
     def _daemon(self) -> Part:

@@ -47,6 +47,8 @@ _KINDS = (
     ("run_worker", "execute_step"),
     ("webserver", "dagster-webserver"),
     ("webserver", "dagster_webserver"),
+    ("webserver", "datasense webserver"),
+    ("webserver", "datasense_assets.cli.main webserver"),
     ("daemon", "dagster-daemon"),
     ("daemon", "dagster._daemon"),
     ("daemon", "datasense daemon"),

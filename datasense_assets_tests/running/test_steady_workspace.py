@@ -1,15 +1,16 @@
-"""`datasense daemon`: the graph of a code server is read when that server is another, and only then."""
+"""`datasense daemon`, `datasense webserver`: a graph is read when its code server is another, and only then."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import httpx
 import pytest
 import yaml
 from dagster._core.errors import DagsterUserCodeUnreachableError
@@ -17,10 +18,11 @@ from dagster._core.remote_origin import GrpcServerCodeLocationOrigin
 from dagster._daemon.controller import create_daemon_grpc_server_registry
 
 from datasense_assets.cli.main import app
-from datasense_assets.running import daemon
-from datasense_assets.running.daemon import SteadyWorkspace
+from datasense_assets.running import workspace as steady
+from datasense_assets.running.workspace import SteadyWorkspace
+from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.places import free_port
-from datasense_assets_tests.platform.running import until
+from datasense_assets_tests.platform.running import ROOT, Platform, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -130,7 +132,7 @@ def test_nothing_is_read_again_until_a_server_or_the_file_is_another(
         last = read(workspace)
         workspace.refresh_workspace()
         assert read(workspace) == last
-        monkeypatch.setattr(daemon, "LONGEST_SECONDS", 0.0)
+        monkeypatch.setattr(steady, "LONGEST_SECONDS", 0.0)
         workspace.refresh_workspace()
         assert read(workspace)["one"] != last["one"]
 
@@ -140,20 +142,69 @@ def test_a_server_that_was_away_is_read_when_it_is_back(served: Served) -> None:
     served.start("one", "wells")
     with workspace_of(served) as workspace:
         served.end("one")
-        with pytest.warns(UserWarning, match="Error loading repository location one"):
-            workspace.refresh_workspace()
-        assert assets_of(workspace) == {"one": set()}
+        until("it is not there", lambda: assets_of(workspace) == {"one": set()}, seconds=60)
         served.start("one", "wells", "pumps")
-        workspace.refresh_workspace()
-        assert assets_of(workspace) == {"one": {"wells", "pumps"}}
+        until("it is back", lambda: assets_of(workspace) == {"one": {"wells", "pumps"}}, seconds=60)
+
+
+SHOWN = """
+query {
+  assetNodes { assetKey { path } }
+  locationStatusesOrError { ... on WorkspaceLocationStatusEntries { entries { permissions { permission value } } } }
+}
+"""
+
+
+def test_the_web_ui_shows_a_new_graph_under_its_prefix_and_lets_nobody_change_anything(
+    served: Served, server_url: str, platform_template: str, tmp_path: Path
+) -> None:
+    served.start("one", "wells")
+    port = free_port()
+    with fresh_database(server_url, "ui", template=platform_template) as url:
+        platform = Platform(tmp_path, url, port=port)
+        words = [sys.executable, "-m", "datasense_assets.cli.main", "webserver", "-w", str(served.file)]
+        words += ["-p", str(port), "--read-only", "--path-prefix", "/data"]
+        with (tmp_path / "ui.log").open("w") as log:
+            process = subprocess.Popen(words, cwd=ROOT, env=platform.environment, stdout=log, stderr=log)
+        try:
+
+            def shown() -> dict[str, Any] | None:
+                with suppress(httpx.TransportError):
+                    answer = httpx.post(f"http://127.0.0.1:{port}/data/graphql", json={"query": SHOWN}, timeout=30)
+                    data: dict[str, Any] = answer.json()["data"]
+                    return data
+                assert process.poll() is None, (tmp_path / "ui.log").read_text()
+                return None
+
+            def assets() -> set[str]:
+                return {node["assetKey"]["path"][0] for node in (shown() or {"assetNodes": []})["assetNodes"]}
+
+            until("the UI shows the graph", lambda: assets() == {"wells"}, seconds=90)
+            served.write("one", "wells", "pumps")
+            served.client("one").reload_code(timeout=60)
+            until("the UI shows the new graph", lambda: assets() == {"wells", "pumps"}, seconds=60)
+            (location,) = (shown() or {})["locationStatusesOrError"]["entries"]
+            allowed = {each["permission"] for each in location["permissions"] if each["value"]}
+            assert not allowed & {
+                "launch_pipeline_execution",
+                "launch_partition_backfill",
+                "reload_repository_location",
+            }
+            process.terminate()
+            assert process.wait(timeout=60) in (0, -15)
+        finally:
+            process.kill()
+            process.wait()
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("-w", "nowhere.yaml"), "There is no file nowhere.yaml"),
-        (("-w", "{file}", "--log-level", "loud"), "There is no log level 'loud'"),
-        (("-w", "{file}", "--log-format", "pretty"), "pretty"),
+        (("daemon", "-w", "nowhere.yaml"), "There is no file nowhere.yaml"),
+        (("daemon", "-w", "{file}", "--log-level", "loud"), "There is no log level 'loud'"),
+        (("daemon", "-w", "{file}", "--log-format", "pretty"), "pretty"),
+        (("webserver", "-w", "nowhere.yaml"), "There is no file nowhere.yaml"),
+        (("webserver", "-w", "{file}", "--path-prefix", "data"), "The prefix 'data' is no path"),
     ],
 )
 def test_what_cannot_work_is_said(
@@ -161,5 +212,5 @@ def test_what_cannot_work_is_said(
 ) -> None:
     file = tmp_path / "workspace.yaml"
     file.write_text("load_from: []", encoding="utf-8")
-    assert app(["daemon", *(word.format(file=file) for word in words)], standalone_mode=False) == 1
+    assert app([word.format(file=file) for word in words], standalone_mode=False) == 1
     assert said in capsys.readouterr().err
