@@ -17,7 +17,7 @@ from datasense_assets.settings import default_home
 # comes to bind it. A part for each of pytest's workers, so that two of them choose different ones.
 _FIRST, _A_WORKER, _WORKERS = 28_000, 290, 16
 _given: set[int] = set()
-# The tests' server takes a few hundred megabytes; containers often give no more than 64.
+# The tests' servers take a few hundred megabytes; containers often give no more than 64.
 _MEMORY, _ROOM = Path("/dev/shm"), 2 * 1024**3
 
 
@@ -35,17 +35,23 @@ def free_port() -> int:
     raise AssertionError(f"none of the ports from {first} on is free")
 
 
-def server_home() -> Path:
-    """The folder of the server that the tests of this checkout share: in memory where there is room, else on disk.
+def in_memory() -> Path | None:
+    """A folder in memory for the servers that tests start, None where there is little room: then they go to disk.
 
-    A database for a test is hundreds of files that are gone a second later; in memory they cost a sixth.
+    A new server, and a database for a test, are hundreds of files that are gone a moment later; in memory they cost a
+    part of it.
     """
+    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else None
+
+
+def server_home() -> Path:
+    """The folder of the server that the tests of this checkout share: in memory where there is room."""
     disk = default_home() / "test-server"
     checkout = hashlib.sha256(str(disk).encode()).hexdigest()[:12]
     memory = _MEMORY / f"datasense-tests-{os.getuid()}-{checkout}"
     if memory.is_dir():
         return memory if memory.stat().st_uid == os.getuid() else disk
-    return memory if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > _ROOM else disk
+    return memory if in_memory() is not None else disk
 
 
 def today(zone: str = "Asia/Kolkata", *, ago: int = 0) -> str:

@@ -24,6 +24,7 @@ import pytest
 from datasense_assets.warehouse import embedded
 from datasense_assets.warehouse.embedded import install, state
 from datasense_assets.warehouse.errors import EmbeddedServerError
+from datasense_assets_tests.places import in_memory
 
 ENSURE = "import sys; from pathlib import Path; from datasense_assets.warehouse.embedded import ensure_running as e; "
 PRINT_URL = ENSURE + "print(e(Path(sys.argv[1])))"
@@ -34,7 +35,7 @@ as_root = pytest.mark.skipif(not ROOT, reason="only root can become another user
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A folder that any OS user can reach, unlike pytest's own; its server is stopped afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="datasense-"))
+    folder = Path(tempfile.mkdtemp(prefix="datasense-", dir=in_memory()))
     folder.chmod(0o755)
     yield folder / "home"
     embedded.stop(folder / "home")
