@@ -1,6 +1,6 @@
 """Seventy-five syncs a minute for ten minutes, from APIs that take 30 seconds, with every lane busy.
 
-    python benchmarks/sustained.py [--minutes 10] [--each-minute 75] [--api 30] [--slots 56] [--json FILE]
+    python benchmarks/sustained.py [--minutes 10] [--each-minute 75] [--api 30] [--slots 50] [--json FILE]
 
 Cron schedules make 75 sources due at the start of each minute, each read once in 15 minutes. Beside them people click,
 a backfill goes on and recipes are built anew as their inputs change. Late is a sync that starts so long after its slot.
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--each-minute", type=int, default=75)
     parser.add_argument("--api", type=float, default=30)
-    parser.add_argument("--slots", type=int, default=56)
+    parser.add_argument("--slots", type=int, default=50)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     require_redis()
