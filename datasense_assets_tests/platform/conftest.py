@@ -58,7 +58,6 @@ def world(module_database: str, kobo: Any, tmp_path_factory: pytest.TempPathFact
             "HIMALAYA_SPRINGS_KOBO_TOKEN": "demo-token-of-himalaya-springs",
             "DATASENSE_DUE_INTERVAL_SECONDS": "5",
             "DATASENSE_RECIPES_INTERVAL_SECONDS": "5",
-            "DATASENSE_RELOAD_INTERVAL_SECONDS": "5",
             "DATASENSE_LOG_FORMAT": "json",
         },
     )

@@ -75,6 +75,9 @@ class Platform:
             "DATASENSE_DATABASE_URL": self.database_url,
             "DATASENSE_ALLOW_PRIVATE_ADDRESSES": "true",
             "DATASENSE_JITTER_MINUTES": "0",
+            # what is asked for and what is new in the catalog is seen at the daemon's next look at its sensors
+            "DATASENSE_REQUESTS_INTERVAL_SECONDS": "2",
+            "DATASENSE_RELOAD_INTERVAL_SECONDS": "5",
             **self.variables,
         }
 
