@@ -21,7 +21,7 @@ from datasense_assets.running.whose import ask_in, of_run
 if TYPE_CHECKING:
     from datasense_assets.catalog.state import RunLimit
 
-_READ_AGAIN_SECONDS = 5.0
+_READ_AGAIN_SECONDS = 1.0
 _OUR_LAUNCHER = "datasense_assets.running.launcher"
 _log = logging.getLogger("datasense.coordinator")
 

@@ -255,6 +255,14 @@ def test_home_first_used_by_root_stays_usable_for_the_user_who_owns_it(home: Pat
     assert done.stdout.strip() == url, done.stderr
 
 
+def linked(file: str, place: str) -> None:
+    """A second name for it, or a copy where that is on another disk."""
+    try:
+        os.link(file, place)
+    except OSError:
+        shutil.copy2(file, place)
+
+
 @as_root
 def test_root_with_home_and_wheel_out_of_reach_still_gets_a_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home.parent.chmod(0o700)
@@ -264,7 +272,7 @@ def test_root_with_home_and_wheel_out_of_reach_still_gets_a_server(home: Path, m
     package = Path(spec.origin).parent
     private = home.parent / "site-packages"
     for folder in (package, package.with_name(f"{package.name}.libs")):
-        shutil.copytree(folder, private / folder.name, symlinks=True, copy_function=os.link)
+        shutil.copytree(folder, private / folder.name, symlinks=True, copy_function=linked)
     monkeypatch.setattr(spec, "origin", str(private / package.name / "__init__.py"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: spec)
     url = embedded.ensure_running(home)
