@@ -19,7 +19,7 @@ from typing import Any, Self
 import dagster as dg
 from dagster._core.errors import DagsterUserCodeUnreachableError  # noqa: TID251
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin  # noqa: TID251
-from dagster._core.remote_representation.code_location import GrpcServerCodeLocation  # noqa: TID251
+from dagster._core.remote_representation.code_location import CodeLocation, GrpcServerCodeLocation  # noqa: TID251
 from dagster._core.remote_representation.grpc_server_registry import GrpcServerRegistry  # noqa: TID251
 from dagster._core.workspace.context import WorkspaceProcessContext  # noqa: TID251
 from dagster._core.workspace.load_target import WorkspaceFileTarget  # noqa: TID251
@@ -52,8 +52,8 @@ class SteadyWorkspace(WorkspaceProcessContext):
         self._reading = threading.Lock()
         self._over = threading.Event()
         self._looking = threading.Thread(target=self._look, name="datasense-workspace", daemon=True)
-        target = WorkspaceFileTarget(paths=[str(path) for path in workspace_files])
-        super().__init__(instance, target, version=version, read_only=read_only, grpc_server_registry=servers)
+        self._files = WorkspaceFileTarget(paths=[str(path) for path in workspace_files])
+        super().__init__(instance, self._files, version=version, read_only=read_only, grpc_server_registry=servers)
 
     def __enter__(self) -> Self:
         """Begin to look."""
@@ -67,7 +67,13 @@ class SteadyWorkspace(WorkspaceProcessContext):
         super().__exit__(*error)
 
     def refresh_workspace(self) -> None:
-        """Read again what is not what was read: all where the file names others, else each whose server is another."""
+        """Read again what is not what was read: all where the file names others, else each whose server is another.
+
+        And what this process serves itself, whose server Dagster's controller has let go of before it asks for this.
+        """
+        self._refresh(own_too=True)
+
+    def _refresh(self, *, own_too: bool) -> None:
         with self._reading:
             entries = self.get_current_workspace().code_location_entries
             if monotonic() - self._read_at >= LONGEST_SECONDS or not self._names(entries):
@@ -75,20 +81,17 @@ class SteadyWorkspace(WorkspaceProcessContext):
                 self._read_at = monotonic()
                 return
             for name, entry in entries.items():
-                if self._is_another(name, entry):
+                served = isinstance(entry.origin, GrpcServerCodeLocationOrigin)
+                if self._is_another(name, entry.code_location) if served else own_too:
                     self.refresh_code_location(name)
 
     def _names(self, entries: Mapping[str, CodeLocationEntry]) -> bool:
         """Whether the files still name these locations, at the same addresses."""
-        target = self.workspace_load_target
-        origins = {} if target is None else {origin.location_name: origin for origin in target.create_origins()}
+        origins = {origin.location_name: origin for origin in self._files.create_origins()}
         return origins == {name: entry.origin for name, entry in entries.items()}
 
-    def _is_another(self, name: str, entry: CodeLocationEntry) -> bool:
-        location = entry.code_location
-        if not isinstance(location, GrpcServerCodeLocation) or not isinstance(
-            entry.origin, GrpcServerCodeLocationOrigin
-        ):
+    def _is_another(self, name: str, location: CodeLocation | None) -> bool:
+        if not isinstance(location, GrpcServerCodeLocation):
             return True
         try:
             found = location.client.get_server_id(timeout=_ANSWER_SECONDS)
@@ -101,7 +104,7 @@ class SteadyWorkspace(WorkspaceProcessContext):
     def _look(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             try:
-                self.refresh_workspace()
+                self._refresh(own_too=False)
             except Exception:  # noqa: BLE001 - looked at again, whatever it was
                 _log.exception("The code locations could not be looked at; it is tried again.")
 

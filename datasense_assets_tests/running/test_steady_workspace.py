@@ -147,6 +147,23 @@ def test_a_server_that_was_away_is_read_when_it_is_back(served: Served) -> None:
         until("it is back", lambda: assets_of(workspace) == {"one": {"wells", "pumps"}}, seconds=60)
 
 
+def test_what_the_process_serves_itself_is_read_when_dagster_asks_and_by_no_look(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.write("own", "wells")
+    served.file.write_text(yaml.safe_dump({"load_from": [{"python_file": str(served.folder / "own.py")}]}))
+    looks: list[float] = []
+    refresh = SteadyWorkspace._refresh
+    monkeypatch.setattr(SteadyWorkspace, "_refresh", lambda self, **how: (refresh(self, **how), looks.append(0)))
+    monkeypatch.setattr(steady, "LOOK_SECONDS", 0.05)
+    with workspace_of(served) as workspace:
+        first = read(workspace)
+        until("it has been looked at", lambda: len(looks) > 3, seconds=60)
+        assert read(workspace) == first
+        workspace.refresh_workspace()
+        assert read(workspace) != first
+
+
 SHOWN = """
 query {
   assetNodes { assetKey { path } }
