@@ -9,6 +9,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+# tables, also partitioned and foreign ones, and views of both kinds
+_KINDS = ["r", "p", "v", "m", "f"]
+
 
 @dataclass(frozen=True)
 class TableColumn:
@@ -22,20 +25,19 @@ class TableColumn:
 
 def table_exists(connection: psycopg.Connection, schema: str, table: str) -> bool:
     """Whether there is a table or view of that name that the connection's role can see."""
-    row = connection.execute(
-        "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))",
-        (schema, table),
-    ).fetchone()
-    return row is not None and bool(row[0])
+    return _is_one_of(connection, schema, table, _KINDS)
 
 
 def is_view(connection: psycopg.Connection, schema: str, table: str) -> bool:
     """Whether there is a view of that name."""
+    return _is_one_of(connection, schema, table, ["v"])
+
+
+def _is_one_of(connection: psycopg.Connection, schema: str, table: str, kinds: list[str]) -> bool:
     row = connection.execute(
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind = 'v')",
-        (schema, table),
+        " WHERE n.nspname = %s AND c.relname = %s AND c.relkind::text = ANY (%s))",
+        (schema, table, kinds),
     ).fetchone()
     return row is not None and bool(row[0])
 
@@ -47,11 +49,11 @@ def table_columns(connection: psycopg.Connection, schema: str, table: str) -> li
         SELECT a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, col_description(a.attrelid, a.attnum)
           FROM pg_attribute a
          WHERE a.attrelid = (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-                              WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f'))
+                              WHERE n.nspname = %s AND c.relname = %s AND c.relkind::text = ANY (%s))
            AND a.attnum > 0 AND NOT a.attisdropped
          ORDER BY a.attnum
         """,
-        (schema, table),
+        (schema, table, _KINDS),
     ).fetchall()
     return [TableColumn(*row) for row in rows]
 
