@@ -51,6 +51,7 @@ def settle_waiting(
             recipes=frozenset((ident, each.recipe_ident) for each in waiting if each.recipe_ident is not None),
         )
         known = next(iter(read_snapshot(connection, scope=scope).organizations), org)
+    warehouse = target()
     names: dict[CheckOwner, set[str]] = {}
     for each in waiting:
         names.setdefault(each.owner, set()).add(each.name)
@@ -59,11 +60,11 @@ def settle_waiting(
         for table in source.tables:
             wanted = names.get(CheckOwner(table_id=table.id))
             if wanted:
-                found += _settle_table(catalog, target(), org, source, table, wanted, run_id=run_id)
+                found += _settle_table(catalog, warehouse, org, source, table, wanted, run_id=run_id)
     ready = [
         row
         for row in known.recipes
-        if (own := names.get(CheckOwner(recipe_id=row.id))) and _can_be_run(catalog, target(), org, row, own)
+        if (own := names.get(CheckOwner(recipe_id=row.id))) and _can_be_run(catalog, warehouse, org, row, own)
     ]
     if ready:
         with catalog.begin() as connection:
