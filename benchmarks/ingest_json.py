@@ -5,7 +5,8 @@
 Records have 20 fields, as a KoboToolbox page of 1,000 has them; another process makes them up and is not counted. Slow
 contenders are measured on a tenth of the rows or less: compare rates. Each runs in its own process and database.
 `ingestr`, which reads no such pages from a stream, is in `ingest_csv.py`.
-`--small`: what one sync of 100 new rows takes in a warm process. DATASENSE_DATABASE_URL says which server.
+`--small`: what one sync of 100 new rows takes in a warm process, beside the same by hand: one COPY, one upsert, one
+commit. DATASENSE_DATABASE_URL says which server.
 """
 
 from __future__ import annotations
@@ -226,8 +227,7 @@ def _column_list() -> str:
 
 
 def _create(connection: Any) -> None:
-    columns = ", ".join(f'"{name}" {"bigint" if name == "_id" else "text"}' for name in record(0))
-    connection.execute(f"CREATE TABLE target ({columns})")
+    connection.execute(f"CREATE TABLE target ({_typed(record(0))})")
 
 
 def load_copy(rows: int) -> None:
@@ -314,16 +314,40 @@ def small(repeats: int) -> dict[str, float]:
 
     import psycopg
 
-    with World() as world, psycopg.connect(world.url, autocommit=True) as watch:
+    with World() as world, psycopg.connect(world.url, autocommit=True) as watch, psycopg.connect(world.url) as hand:
         world.sync(100)
-        taken, opened = [], []
+        hand.execute(f"CREATE TABLE by_hand ({_typed(record(0))}, PRIMARY KEY (_id))")
+        taken, opened, by_hand = [], [], []
         for number in range(repeats):
+            rows = 200 + 100 * number
             before, sessions = time.process_time(), _sessions(watch)
-            world.sync(200 + 100 * number)
+            world.sync(rows)
             taken.append(time.process_time() - before)
             opened.append(_sessions(watch) - sessions)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu_s": statistics.median(taken), "sessions": statistics.median(opened), "peak_mb": peak}
+            before = time.process_time()
+            _upsert_by_hand(hand, [record(n + 1) for n in range(rows - 100, rows)])
+            by_hand.append(time.process_time() - before)
+    return {
+        "cpu_s": statistics.median(taken),
+        "by_hand_cpu_s": statistics.median(by_hand),
+        "sessions": statistics.median(opened),
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _typed(row: dict[str, Any]) -> str:
+    return ", ".join(f'"{name}" {"bigint" if name == "_id" else "text"}' for name in row)
+
+
+def _upsert_by_hand(connection: Any, rows: list[dict[str, Any]]) -> None:
+    """The floor of a small sync: a stage that goes with the transaction, one COPY, one upsert, one commit."""
+    connection.execute("CREATE TEMPORARY TABLE stage (LIKE by_hand) ON COMMIT DROP")
+    with connection.cursor().copy(f"COPY stage ({_column_list()}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(list(row.values()))
+    new = ", ".join(f'"{name}" = EXCLUDED."{name}"' for name in record(0) if name != "_id")
+    connection.execute(f"INSERT INTO by_hand SELECT * FROM stage ON CONFLICT (_id) DO UPDATE SET {new}")
+    connection.commit()
 
 
 def _sessions(connection: Any) -> int:
