@@ -35,12 +35,6 @@ if TYPE_CHECKING:
 
 _KEPT_OPEN = 4
 _TICKS_PUT_AWAY_EVERY_SECONDS = 600.0
-# By URL: the databases whose tables this process has seen, and what it knows of their indexes.
-_prepared: set[str] = set()
-_known_indexes: dict[str, tuple[dict[str, bool], dict[str, bool]]] = {}
-_seen: dict[str, _Seen] = {}
-# By URL, sensor or schedule, and kind of tick: when this process last put old ones away.
-_put_away: dict[tuple[str, str, tuple[str, ...]], float] = {}
 
 
 def storage_url() -> str:
@@ -97,11 +91,10 @@ class _Seen:
 class _PooledRuns(PostgresRunStorage):
     """Runs through the pool. Dagster has a setting for a pool in its webserver only, which replaces `_engine` too."""
 
-    def __init__(self, url: str, *, create: bool) -> None:
-        self._seen = _seen[url]
-        super().__init__(url, should_autocreate_tables=create)
+    def __init__(self, url: str) -> None:
+        self._seen = _Seen()
+        super().__init__(url)
         self._engine = pooled_engine(url)
-        self._index_migration_cache = _known_indexes[url][0]
 
     def has_run_stats_index_cols(self) -> bool:
         """Whether runs have their times in columns."""
@@ -127,10 +120,9 @@ _PLAIN_EVENTS = ("STEP_", "PIPELINE_", "ENGINE_EVENT", "LOGS_CAPTURED", "RESOURC
 class _PooledEvents(PostgresEventLogStorage):
     """Events through the pool."""
 
-    def __init__(self, url: str, *, create: bool) -> None:
-        super().__init__(url, should_autocreate_tables=create)
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
         self._engine = pooled_engine(url)
-        self._secondary_index_cache = _known_indexes[url][1]
 
     def store_event(self, event: dg.EventLogEntry) -> None:
         """A plain event, or a line of the log, is one insert. Dagster's own notifies besides whoever listens, which
@@ -151,10 +143,11 @@ class _PooledEvents(PostgresEventLogStorage):
 class _PooledSchedules(PostgresScheduleStorage):
     """Schedules and sensors through the pool."""
 
-    def __init__(self, url: str, *, create: bool) -> None:
-        self._seen = _seen[url]
-        self._url = url
-        super().__init__(url, should_autocreate_tables=create)
+    def __init__(self, url: str) -> None:
+        self._seen = _Seen()
+        # by sensor or schedule, and kind of tick: when this process last put old ones away
+        self._put_away: dict[tuple[str, tuple[str, ...]], float] = {}
+        super().__init__(url)
         self._engine = pooled_engine(url)
 
     def has_instigators_table(self) -> bool:
@@ -179,28 +172,24 @@ class _PooledSchedules(PostgresScheduleStorage):
         """Put away what `retention` no longer keeps: the daemon asks after each tick for each status, a hundred times a
         minute, and what is kept for days need not be looked through that often.
         """
-        which = (self._url, selector_id, tuple(status.value for status in tick_statuses or ()))
-        if monotonic() - _put_away.get(which, float("-inf")) < _TICKS_PUT_AWAY_EVERY_SECONDS:
+        which = (selector_id, tuple(status.value for status in tick_statuses or ()))
+        if monotonic() - self._put_away.get(which, float("-inf")) < _TICKS_PUT_AWAY_EVERY_SECONDS:
             return
-        _put_away[which] = monotonic()
+        self._put_away[which] = monotonic()
         super().purge_ticks(origin_id, selector_id, before, tick_statuses)
 
 
 class HomeStorage(DagsterPostgresStorage):
     """Dagster's Postgres storage in the database of DATASENSE_DATABASE_URL, or in the embedded server.
 
-    One pool a process, whatever number of instances it opens; tables are looked for once a process.
+    One a process and database, of which each instance gets a copy: one pool, and one look for tables and indexes.
     """
 
     def __init__(self, postgres_url: str, inst_data: Any = None) -> None:
-        create = postgres_url not in _prepared
-        _known_indexes.setdefault(postgres_url, ({}, {}))
-        _seen.setdefault(postgres_url, _Seen())
         super().__init__(postgres_url, should_autocreate_tables=False, inst_data=inst_data)
-        self._run_storage = _PooledRuns(postgres_url, create=create)
-        self._event_log_storage = _PooledEvents(postgres_url, create=create)
-        self._schedule_storage = _PooledSchedules(postgres_url, create=create)
-        _prepared.add(postgres_url)
+        self._run_storage = _PooledRuns(postgres_url)
+        self._event_log_storage = _PooledEvents(postgres_url)
+        self._schedule_storage = _PooledSchedules(postgres_url)
 
     @classmethod
     def config_type(cls) -> Mapping[str, Any]:
@@ -220,7 +209,7 @@ class HomeStorage(DagsterPostgresStorage):
 
     def opened_again(self, inst_data: Any) -> HomeStorage:
         """One more of the same for another instance, without the six engines that Dagster makes and we replace: a
-        sensor's tick opens an instance, and so does a run.
+        sensor's tick opens an instance, and so does a run. What is known of the database is shared by all.
         """
         made = copy.copy(self)
         made._inst_data = inst_data
