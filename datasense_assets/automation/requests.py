@@ -104,20 +104,22 @@ def _not_before(connection: Connection, instance: dg.DagsterInstance, row: Asked
 
     An input that could not be loaded keeps the recipes below it on their last good data.
     """
-    from datasense_assets.catalog.state import read_request
+    from datasense_assets.catalog.state import old_tables, read_request
 
     for each in row.after:
         before = read_request(connection, each)
         if before is None:
             continue
         if before.error is not None or before.run_id is None:
-            return f"an input was not loaded: {before.error or 'its request was dropped'}; the old tables stay"
+            stays = old_tables(connection, row.org_id, row.recipe_id)
+            return f"an input was not loaded: {before.error or 'its request was dropped'}; {stays}"
         run = instance.get_run_by_id(before.run_id)
         last = None if run is None else last_try(instance, run)
         if last is not None and (not last.is_finished or is_tried_again(instance, last)):
             return _WAITS
         if last is None or not last.is_success:
-            return f"an input was not loaded (run {before.run_id} did not succeed); the old tables stay"
+            stays = old_tables(connection, row.org_id, row.recipe_id)
+            return f"an input was not loaded (run {before.run_id} did not succeed); {stays}"
     return None
 
 

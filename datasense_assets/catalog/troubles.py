@@ -49,7 +49,8 @@ class Trouble:
 
 _FAILING = """
 SELECT o.id AS org_id, o.slug AS org_slug, s.slug AS subject, st.failure_kind, st.failure_message, st.failure_advice,
-       st.failures_in_a_row, coalesce(st.last_success_at, st.last_failure_at) AS since, p.probe_at
+       st.failures_in_a_row, coalesce(st.last_success_at, st.last_failure_at) AS since, st.last_success_at AS good_at,
+       p.probe_at
 FROM datasense.source_status st
 JOIN datasense.sources s ON s.id = st.source_id
 JOIN datasense.organizations o ON o.id = s.org_id
@@ -60,7 +61,7 @@ WHERE st.failures_in_a_row > 0
                   AND (q.source_id IS NULL OR (q.source_id = s.id AND q.paused_by <> 'breaker')))
 UNION ALL
 SELECT o.id, o.slug, 'recipes/' || r.name, st.failure_kind, st.failure_message, NULL, st.failures_in_a_row,
-       coalesce(st.built_at, st.failed_at), NULL
+       coalesce(st.built_at, st.failed_at), st.built_at, NULL
 FROM datasense.recipe_status st
 JOIN datasense.recipes r ON r.id = st.recipe_id
 JOIN datasense.organizations o ON o.id = r.org_id
@@ -145,7 +146,7 @@ def _what_fails(row: RowMapping, *, stopped: bool) -> str:
     times = row["failures_in_a_row"]
     said = (row["failure_message"] or "The run ended with an error.").strip()
     often = "" if times == 1 else f" It has failed {times} times in a row."
-    kept = " The table keeps the data of the last good load."
+    kept = " The table keeps the data of the last good load." if row["good_at"] is not None else ""
     pause = " It is tried only now and then until someone mends it." if stopped else ""
     return f"{said}{often}{kept}{pause}"
 

@@ -104,6 +104,7 @@ def build_here(
 
 def _here(catalog: Engine, instance: dg.DagsterInstance, wish: BuildWish) -> list[Outcome]:
     """Here and now; recipes are not built where a source above them cannot be loaded."""
+    from datasense_assets.catalog.state import old_tables
     from datasense_assets.cli import syncing
     from datasense_assets.running.upstream import with_upstream_recipes
 
@@ -113,7 +114,9 @@ def _here(catalog: Engine, instance: dg.DagsterInstance, wish: BuildWish) -> lis
         loaded = syncing.sync_here(catalog, instance, wish.org, [syncing.Wish(source) for source in wish.sources])
         failed = [outcome.name for outcome in loaded if outcome.status == "failed"]
         if failed:
-            said = f"It was not built, for {', '.join(failed)} could not be loaded; its old table stays."
+            with catalog.connect() as connection:
+                stays = old_tables(connection, wish.org.id, wish.recipes[0].id if wish.single else None)
+            said = f"It was not built, for {', '.join(failed)} could not be loaded; {stays}."
             return [*loaded, Outcome(wish.name, "failed", failures=(said,))]
     return [*loaded, build_here(instance, wish.org, recipes, wish.name, force=wish.force)]
 

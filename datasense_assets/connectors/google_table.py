@@ -280,7 +280,8 @@ class SheetTable:
     def _headless(self) -> BadData:
         if self.is_empty():
             return BadData(
-                f"{self.where} is empty.", advice="Fill it in, or take it out of the source's tables; the table stays."
+                f"{self.where} is empty.",
+                advice="Fill it in, or take it out of the source's tables; a table loaded before stays.",
             )
         at = self._above if self._above is not None else self._first
         assert at is not None  # noqa: S101  it is not empty

@@ -20,7 +20,7 @@ from datasense_assets.recipes.versions import columns_hash, content_hash, short_
 from datasense_assets.warehouse.columns import ColumnSpec, IndexSpec, full_name
 from datasense_assets.warehouse.errors import WarehouseError
 from datasense_assets.warehouse.increment import Origin, replace_changed_rows
-from datasense_assets.warehouse.reading import is_view, table_columns
+from datasense_assets.warehouse.reading import is_view, table_columns, what_stays
 from datasense_assets.warehouse.swap import LimitExceeded, SessionLimits, apply_limits, replace_table, replace_view
 
 
@@ -42,7 +42,7 @@ class Inspect(Protocol):
 
 
 class BuildFailed(WarehouseError):
-    """The recipe compiles, and its data or the tables under it stood in the way; the old table stays."""
+    """The recipe compiles, and its data or the tables under it stood in the way; a table that was there stays."""
 
 
 @dataclass
@@ -95,7 +95,7 @@ class Maker:
             else:
                 self._whole(made)
         except (psycopg.DataError, psycopg.ProgrammingError) as error:
-            raise _failed(self.recipe, error, reason(error, self.inputs)) from None
+            raise self._failed(error, reason(error, self.inputs)) from None
         return made
 
     def look_over(self) -> None:
@@ -196,20 +196,22 @@ class Maker:
             ) from None
         return dict(lost)
 
+    def _failed(self, error: psycopg.Error, said: str) -> BuildFailed:
+        stays = what_stays(self.connection, self.schema, self.recipe.ident)
+        return BuildFailed(f"{self.recipe.name} was not built, {stays}: {said}.", advice=_advice(error, said))
 
-def _failed(recipe: Recipe, error: psycopg.Error, said: str) -> BuildFailed:
+
+def _advice(error: psycopg.Error, said: str) -> str:
     if "cannot be read as" in said:
-        advice = "Mend the value at its source, replace it before the cast, or set on_error to null."
-    elif isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
-        advice = "An input has changed since the recipe was compiled; build it again."
-    elif "out of range: overflow" in str(error) or "out of range: underflow" in str(error):
+        return "Mend the value at its source, replace it before the cast, or set on_error to null."
+    if isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn)):
+        return "An input has changed since the recipe was compiled; build it again."
+    if "out of range: overflow" in str(error) or "out of range: underflow" in str(error):
         # Null would hide that a figure is wrong, and PostgreSQL has no arithmetic that gives it.
-        advice = (
+        return (
             "A result is beyond 1.8e308, or nearer to zero than 1e-308, which no number holds. Look at the recipe's "
             "preview step by step to see where it happens, and filter or replace such values before that step."
         )
-    elif isinstance(error, psycopg.errors.NumericValueOutOfRange):
-        advice = "A number is too large for its type; cast the columns it is made of to number first."
-    else:
-        advice = "Look at the recipe's preview step by step to see where it happens."
-    return BuildFailed(f"{recipe.name} was not built, its old table stays: {said}.", advice=advice)
+    if isinstance(error, psycopg.errors.NumericValueOutOfRange):
+        return "A number is too large for its type; cast the columns it is made of to number first."
+    return "Look at the recipe's preview step by step to see where it happens."

@@ -33,6 +33,11 @@ def is_view(connection: psycopg.Connection, schema: str, table: str) -> bool:
     return _is_one_of(connection, schema, table, ["v"])
 
 
+def what_stays(connection: psycopg.Connection, schema: str, table: str) -> str:
+    """In the message of a build that came to nothing: that the old table stays, or that there never was one."""
+    return "its old table stays" if table_exists(connection, schema, table) else "there is no table yet"
+
+
 def _is_one_of(connection: psycopg.Connection, schema: str, table: str, kinds: list[str]) -> bool:
     row = connection.execute(
         "SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"

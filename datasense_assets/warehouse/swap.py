@@ -23,6 +23,7 @@ from psycopg import sql
 from datasense_assets.warehouse.attachments import Attachments, read_attachments, refusing
 from datasense_assets.warehouse.columns import ColumnSpec, IndexSpec, comment_on, declared
 from datasense_assets.warehouse.errors import DatabaseUnavailable, SwapRefused, WarehouseError
+from datasense_assets.warehouse.reading import what_stays
 from datasense_assets.warehouse.views import create_view, views_set_aside
 
 OWN_INDEX_PREFIX = "_ds_ix_"
@@ -103,9 +104,8 @@ def replace_table(
         psycopg.Error: the SELECT itself failed (a value does not fit its type, a column is not there).
     """
     limits = limits or SessionLimits()
-    place = f"{schema}.{table}"
-    new = f"_ds_new_{_digest(place)}"
-    with _in_turn(connection, place, limits):
+    new = f"_ds_new_{_digest(f'{schema}.{table}')}"
+    with _in_turn(connection, schema, table, limits):
         old = _what_hangs_on(connection, schema, table)
         _create(connection, schema, new, columns)
         rows = _fill(connection, schema, new, columns, insert_select)
@@ -140,7 +140,7 @@ def replace_view(
     that fails is not taken for made. `staged`, transactions and errors as in `replace_table`.
     """
     limits = limits or SessionLimits()
-    with _in_turn(connection, f"{schema}.{name}", limits):
+    with _in_turn(connection, schema, name, limits):
         old = _what_hangs_on(connection, schema, name)
 
         def swap() -> list[str]:
@@ -172,8 +172,9 @@ def _what_hangs_on(connection: psycopg.Connection, schema: str, table: str) -> A
 
 
 @contextmanager
-def _in_turn(connection: psycopg.Connection, place: str, limits: SessionLimits) -> Iterator[None]:
+def _in_turn(connection: psycopg.Connection, schema: str, table: str, limits: SessionLimits) -> Iterator[None]:
     """A transaction under the limits, one builder of a place at a time; what PostgreSQL says in words of ours."""
+    place = f"{schema}.{table}"
     try:
         with connection.transaction():
             apply_limits(connection, limits)
@@ -184,8 +185,9 @@ def _in_turn(connection: psycopg.Connection, place: str, limits: SessionLimits) 
             f"{place} was in use for more than {limits.lock_timeout:g} s and was not replaced.", advice="Try again."
         ) from None
     except psycopg.errors.QueryCanceled:
+        stays = what_stays(connection, schema, table)
         raise LimitExceeded(
-            f"Building {place} took longer than {limits.statement_timeout:g} s; the old table stays.",
+            f"Building {place} took longer than {limits.statement_timeout:g} s; {stays}.",
             advice="Let it read less (filter earlier, join on fewer rows), or raise the limit.",
         ) from None
     except psycopg.errors.DependentObjectsStillExist as error:

@@ -313,8 +313,11 @@ def build(wells: Wells, name: str = "deep_wells") -> Any:
 
 def test_a_recipe_whose_new_table_breaks_an_error_keeps_its_last_good_one(wells: Wells) -> None:
     checked = {**DEEP, "checks": [{"check": "not_null", "column": "district"}, {"check": "row_count", "min": 2}]}
-    wells.apply(recipes=(checked, ABOVE))
+    wells.apply(recipes=({**checked, "checks": [{"check": "row_count", "min": 4}]},))
     assert wells.load().success
+    first = build(wells)
+    assert "deep_wells was built and not put in place, it has no table yet, for checks do not hold" in first.failures[0]
+    wells.apply(recipes=(checked, ABOVE))
     done = build(wells)
     assert done.success, done.failures
     assert {name: event.passed for name, event in wells.checks(done.run_id).items()} == {

@@ -162,6 +162,7 @@ def test_a_build_with_its_inputs_waits_for_them_and_takes_the_recipes_between(ya
     assert result is not None
     assert result.error is not None
     assert "an input was not loaded" in result.error
+    assert result.error.endswith("; there is no table yet")
 
 
 def test_a_build_with_its_inputs_waits_for_the_run_in_place_of_one_whose_worker_was_lost(

@@ -145,6 +145,7 @@ def test_a_failure_is_told_once_until_it_changes_and_when_it_is_over(world: Worl
     assert hook.titles == ["clean-water/forms is failing"]
     assert "The token is wrong." in hook.got[0]["message"]
     assert "What to do: Make a new token." in hook.got[0]["message"]
+    assert "last good load" not in hook.got[0]["message"], "there was none"
     world.fails("forms", REFUSED)
     assert world.look().changed == 1
     world.send()
@@ -153,6 +154,10 @@ def test_a_failure_is_told_once_until_it_changes_and_when_it_is_over(world: Worl
     assert world.look().closed == 1
     world.send()
     assert hook.titles[2:] == ["clean-water/forms works again"]
+    world.fails("forms", REFUSED)
+    world.look()
+    world.send()
+    assert "The table keeps the data of the last good load." in hook.got[3]["message"]
 
 
 def test_what_may_pass_by_itself_is_told_when_it_did_not(world: World, hook: Hook) -> None:

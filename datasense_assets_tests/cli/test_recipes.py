@@ -80,6 +80,28 @@ def test_a_build_with_its_inputs_loads_them_first_and_builds_what_lies_between(d
     assert asked == [(False, False, False), (True, True, True)]
 
 
+def test_a_build_whose_inputs_cannot_be_loaded_speaks_of_the_old_table_only_where_there_is_one(
+    datasense: CommandLine,
+) -> None:
+    datasense("apply", datasense.manifest(recipes=RECIPES))
+    towns = datasense.folder / "towns.csv"
+    kept = towns.read_text(encoding="utf-8")
+
+    def refused(what: str) -> str:
+        towns.unlink()
+        runs = datasense("build", what, "--with-inputs", "--local", "--json", code=2).document["runs"]
+        towns.write_text(kept, encoding="utf-8")
+        return str(runs[-1]["failures"][0])
+
+    said = f"It was not built, for {datasense.org}/places could not be loaded;"
+    assert refused(f"{datasense.org}/named") == f"{said} there is no table yet."
+    assert refused(datasense.org) == f"{said} there is no table yet."
+    datasense("build", f"{datasense.org}/named", "--with-inputs", "--local")
+    assert refused(f"{datasense.org}/named") == f"{said} its old table stays."
+    assert refused(f"{datasense.org}/counted") == f"{said} there is no table yet."
+    assert refused(datasense.org) == f"{said} the old tables stay."
+
+
 def test_a_build_can_only_be_asked_for(loaded: CommandLine) -> None:
     loaded("build", f"{loaded.org}/named", "--no-wait")
     asked = loaded.rows("SELECT r.name FROM datasense.sync_requests q JOIN datasense.recipes r ON r.id = q.recipe_id")

@@ -229,6 +229,12 @@ def test_a_number_that_no_double_holds_fails_the_build_and_says_why(
     assert rows_of(warehouse, "large") == [("n", 3), ("s", 4)]
 
 
+def test_what_was_never_built_has_no_old_table_to_speak_of(warehouse: psycopg.Connection) -> None:
+    steps = [*NUMBERS, {"op": "formula", "column": "n", "formula": "visits + 1e308 + 1e308"}]
+    with pytest.raises(BuildFailed, match=r"large was not built, there is no table yet: value out of range"):
+        build(warehouse, recipe_data("large", steps))
+
+
 @pytest.mark.parametrize("formula", ["visits / 0", "visits ^ 4000", "exp(visits * 1000)", "sqrt(-visits)"])
 def test_a_formula_without_an_answer_is_null(warehouse: psycopg.Connection, formula: str) -> None:
     steps = [{"op": "formula", "column": "n", "formula": formula}, {"op": "select", "columns": ["n"]}]

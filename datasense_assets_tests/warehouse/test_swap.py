@@ -260,9 +260,13 @@ def test_table_in_use_is_busy_and_a_slow_statement_is_stopped(
         reader.execute("SELECT * FROM org_a.people")
         with pytest.raises(TableBusy, match="in use"):
             replace(connection, limits=SessionLimits(lock_timeout=0.1))
-    with pytest.raises(LimitExceeded, match=r"longer than 0\.2 s"):
-        replace(connection, "SELECT 1, NULL::date, pg_sleep(60)::text", limits=SessionLimits(statement_timeout=0.2))
+    slow, limits = "SELECT 1, NULL::date, pg_sleep(60)::text", SessionLimits(statement_timeout=0.2)
+    with pytest.raises(LimitExceeded, match=r"org_a\.people took longer than 0\.2 s; its old table stays\."):
+        replace(connection, slow, limits=limits)
     assert row_count(connection, "org_a", "people") == 1
+    connection.execute("DROP TABLE org_a.people")
+    with pytest.raises(LimitExceeded, match=r"org_a\.people took longer than 0\.2 s; there is no table yet\."):
+        replace(connection, slow, limits=limits)
 
 
 def test_two_builders_of_one_table_take_turns(database_url: str, connection: psycopg.Connection) -> None:

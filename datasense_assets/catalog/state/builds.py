@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, select, text, update
 
 from datasense_assets.catalog.state.loads import FailureRecord
 from datasense_assets.catalog.state.stale import INPUTS
-from datasense_assets.catalog.tables import recipe_inputs, recipe_status
+from datasense_assets.catalog.tables import recipe_inputs, recipe_status, recipes
 
 
 @dataclass(frozen=True)
@@ -177,6 +177,22 @@ def record_build_failure(connection: Connection, recipe_id: int, *, run_id: str,
         .returning(recipe_status.c.failures_in_a_row)
     ).scalar_one()
     return int(count)
+
+
+def old_tables(connection: Connection, org_id: int, recipe_id: int | None) -> str:
+    """In the message that a recipe (None: all of the organisation's) was not built: what stays, or that there is none.
+
+    As it was recorded; the warehouse is not asked.
+    """
+    query = (
+        select(func.count())
+        .select_from(recipe_status.join(recipes, recipes.c.id == recipe_status.c.recipe_id))
+        .where(recipes.c.org_id == org_id, recipe_status.c.built_at.is_not(None))
+    )
+    one = None if recipe_id is None else recipes.c.id == recipe_id
+    if not connection.execute(query if one is None else query.where(one)).scalar_one():
+        return "there is no table yet"
+    return "the old tables stay" if one is None else "its old table stays"
 
 
 def mark_requested(connection: Connection, recipe_ids: Sequence[int], now: datetime) -> None:

@@ -30,6 +30,7 @@ from datasense_assets.recipes.inputs import resolve_reference
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.warehouse.errors import WarehouseError
 from datasense_assets.warehouse.organizations import WarehouseTarget
+from datasense_assets.warehouse.reading import table_exists
 from datasense_assets.warehouse.swap import SessionLimits
 
 if TYPE_CHECKING:
@@ -39,15 +40,16 @@ if TYPE_CHECKING:
 class ChecksFailed(WarehouseError):
     """A recipe's new table breaks checks that are errors; it did not take the old one's place."""
 
-    def __init__(self, recipe: str, outcome: CheckOutcome) -> None:
-        """Name every check that stands against it."""
+    def __init__(self, recipe: str, outcome: CheckOutcome, *, has_table: bool) -> None:
+        """Name every check that stands against it. `has_table`: there is one of before, which stays."""
+        stays = "its last good table stays" if has_table else "it has no table yet"
         said = "".join(f"\n- {result.name}: {result.message}" for result in outcome.blocking)
         if all(result.waits for result in outcome.blocking):
             advice = "It is built again by itself once what they look into is there."
         else:
             advice = "Mend the data at its source, or correct the recipe or the check."
         super().__init__(
-            f"{recipe} was built and not put in place, its last good table stays, for checks do not hold:{said}\n",
+            f"{recipe} was built and not put in place, {stays}, for checks do not hold:{said}\n",
             advice=advice,
         )
         self.outcome = outcome
@@ -91,7 +93,8 @@ class RecipeFacts:
         subject = self.subject(connection, ref.schema, ref, key=self._key(ref), lost=lost)
         self.outcome = run_checks(connection, self.row.checks, subject, limits=limits)
         if self.outcome.blocking:
-            raise ChecksFailed(self.row.name, self.outcome)
+            has_table = table_exists(connection, ref.schema, identifier(self.row.name))
+            raise ChecksFailed(self.row.name, self.outcome, has_table=has_table)
 
     def _key(self, ref: TableRef) -> str | None:
         """The row id, or the column of a check that it is unique; never one that is personal."""
