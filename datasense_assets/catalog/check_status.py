@@ -33,9 +33,14 @@ class Trouble:
         return f"{said} On their last good data: {', '.join(self.waiting)}." if self.waiting else said
 
     @property
+    def only_warnings(self) -> str:
+        """What the checks that only warn say; '' where they hold."""
+        return "Warning: " + " ".join(self.warnings) if self.warnings else ""
+
+    @property
     def warning(self) -> str:
         """What the checks that only warn say, and those that wait for another table; '' where all hold."""
-        said = ["Warning: " + " ".join(self.warnings)] if self.warnings else []
+        said = [self.only_warnings] if self.warnings else []
         if self.unrun:
             held = f" Recipes that wait for it: {', '.join(self.waiting)}." if self.waiting and not self.errors else ""
             said.append("Still to be checked: " + " ".join(self.unrun) + held)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0037"
+HEAD = "0038"
 SCHEMA = "datasense"
 _LOCK_KEY = 0x6461746173656E73  # "datasens" in ASCII, as one bigint
 # PostgreSQL looks first in the schema that is named as the user. For a user called `datasense` that is the catalog's,

@@ -101,7 +101,8 @@ ORDER BY o.slug COLLATE "C", s.slug COLLATE "C", t.position, t.slug COLLATE "C"
 
 _RECIPES = f"""
 SELECT o.slug AS org, r.id AS recipe_id, r.name, st.row_count, st.built_at,
-       st.failure_message, st.failures_in_a_row, st.failed_at, st.outdated_since, op.paused_at,
+       st.failure_kind, st.failure_message, st.failure_advice, st.failures_in_a_row, st.failed_at, st.outdated_since,
+       op.paused_at,
        coalesce(st.last_requested_at > greatest(st.built_at, st.failed_at, :now - interval '1 hour'), false)
            OR EXISTS (SELECT FROM datasense.sync_requests q WHERE q.taken_at IS NULL AND q.org_id = o.id
                       AND q.recipe_id = r.id) AS queued,
@@ -254,6 +255,8 @@ def _recipe(row: RowMapping, now: datetime, trouble: Trouble, promise: timedelta
     outdated = row["outdated_since"]
     late = promise if outdated is not None and now - outdated > promise else None
     state, why, what_to_do = next(_recipe_states(row, path, trouble, late))
+    # what the failure says of the checks that held the table back is not said again
+    said = state == State.FAILING and row["failure_kind"] == "checks_failed"
     since = {State.FAILING: row["built_at"] or row["failed_at"], State.PAUSED: row["paused_at"]}
     return StatusRow(
         kind="recipe",
@@ -268,7 +271,7 @@ def _recipe(row: RowMapping, now: datetime, trouble: Trouble, promise: timedelta
         failure=row["failure_message"],
         running=False,
         rejected_rows=0,
-        warning=trouble.warning,
+        warning=trouble.only_warnings if said else trouble.warning,
         fresh_within=promise,
         late=late is not None,
         since=since.get(state, outdated if state in (State.LATE, State.OUTDATED) else None),
@@ -282,7 +285,8 @@ def _recipe_states(
     if row["org_paused"]:
         yield _paused(row, row["org"])
     if row["failures_in_a_row"] > 0:
-        yield State.FAILING, row["failure_message"] or "", f"Correct the recipe or its inputs. {build}."
+        waits = bool(trouble.unrun) and not trouble.errors
+        yield State.FAILING, (row["failure_message"] or "").strip(), _advice_of_build(row, build, waits=waits)
     if trouble.errors:
         yield State.BREAKS_CHECKS, trouble.why, f"Mend its inputs or the recipe; see datasense checks list {path}."
     if row["queued"]:
@@ -300,6 +304,16 @@ def _recipe_states(
     if row["inputs_changed"]:
         yield behind, f"Its inputs have newer data.{broken}", f"{build}, or wait until all of them are fresh."
     yield State.FRESH, "", ""
+
+
+def _advice_of_build(row: RowMapping, build: str, *, waits: bool) -> str:
+    """What to do about a build that failed. `waits`: only since a table is not there yet that a check looks into."""
+    advice = row["failure_advice"]
+    if advice is None:  # of before advice was kept by itself: the message ends with it
+        return f"{build}."
+    if waits:
+        return str(advice)
+    return f"{advice or 'Correct the recipe or its inputs.'} {build}."
 
 
 def _minutes(span: timedelta) -> str:

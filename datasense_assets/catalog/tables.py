@@ -274,6 +274,7 @@ recipe_status = Table(
     _time("last_requested_at"),
     _text("failure_kind"),
     _text("failure_message"),
+    _text("failure_advice"),
     _time("failed_at"),
     Column("failures_in_a_row", Integer),
     Column("compiler_version", Integer),

@@ -60,7 +60,7 @@ WHERE st.failures_in_a_row > 0
   AND NOT EXISTS (SELECT FROM datasense.pauses q WHERE q.org_id = s.org_id
                   AND (q.source_id IS NULL OR (q.source_id = s.id AND q.paused_by <> 'breaker')))
 UNION ALL
-SELECT o.id, o.slug, 'recipes/' || r.name, st.failure_kind, st.failure_message, NULL, st.failures_in_a_row,
+SELECT o.id, o.slug, 'recipes/' || r.name, st.failure_kind, st.failure_message, st.failure_advice, st.failures_in_a_row,
        coalesce(st.built_at, st.failed_at), st.built_at, NULL
 FROM datasense.recipe_status st
 JOIN datasense.recipes r ON r.id = st.recipe_id

@@ -102,6 +102,45 @@ def test_a_build_whose_inputs_cannot_be_loaded_speaks_of_the_old_table_only_wher
     assert refused(datasense.org) == f"{said} the old tables stay."
 
 
+LOOKS: dict[str, Any] = {"check": "exists_in", "column": "town", "in": "recipe:named", "to": "town"}
+CAST: dict[str, Any] = {"op": "cast", "columns": [{"column": "town", "to": "integer", "on_error": "fail"}]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"steps": [CAST]},
+            "failing was not built, there is no table yet: column 'town' cannot be read as integer: Ajmer. Mend the "
+            "value at its source, replace it before the cast, or set on_error to null. "
+            "Run datasense build {org}/failing.",
+        ),
+        (
+            {"checks": [{"check": "row_count", "min": 9}]},
+            "failing was built and not put in place, it has no table yet, for checks do not hold: - row_count: 3 rows; "
+            "at least 9 expected. Mend the data at its source, or correct the recipe or the check. "
+            "Run datasense build {org}/failing.",
+        ),
+        (
+            {"checks": [LOOKS]},
+            "failing was built and not put in place, it has no table yet, for checks do not hold: - exists_in_town: "
+            "recipe:named is not there yet; it is run as soon as that is. "
+            "It is built again by itself once what they look into is there.",
+        ),
+    ],
+    ids=["its data", "a check", "a check that waits"],
+)
+def test_status_says_each_sentence_about_a_failed_build_once(
+    datasense: CommandLine, changes: dict[str, Any], said: str
+) -> None:
+    failing = {**RECIPES[0], "name": "failing", "steps": [], **changes}
+    datasense("apply", datasense.manifest(recipes=[RECIPES[0], failing]))
+    datasense("sync", datasense.org, "--local")
+    datasense("build", f"{datasense.org}/failing", "--local", code=2)
+    (line,) = (each for each in datasense("status").out.splitlines() if "/failing " in each)
+    assert " ".join(line.split()).endswith(f" failing 1 day {said.format(org=datasense.org)}")
+
+
 def test_a_build_can_only_be_asked_for(loaded: CommandLine) -> None:
     loaded("build", f"{loaded.org}/named", "--no-wait")
     asked = loaded.rows("SELECT r.name FROM datasense.sync_requests q JOIN datasense.recipes r ON r.id = q.recipe_id")

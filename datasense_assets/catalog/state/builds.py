@@ -130,6 +130,7 @@ def record_build(
         "built_at": func.now(),
         "failure_kind": None,
         "failure_message": None,
+        "failure_advice": None,
         "failures_in_a_row": 0,
         # another look at once says so again where an input has moved meanwhile
         "outdated_since": None,
@@ -171,7 +172,8 @@ def record_build_failure(connection: Connection, recipe_id: int, *, run_id: str,
             run_id=run_id,
             failed_at=func.clock_timestamp(),
             failure_kind=failure.kind,
-            failure_message=f"{failure.message} {failure.advice}".strip(),
+            failure_message=failure.message,
+            failure_advice=failure.advice,
             failures_in_a_row=recipe_status.c.failures_in_a_row + 1,
         )
         .returning(recipe_status.c.failures_in_a_row)
