@@ -27,7 +27,7 @@ from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.parsing import parse_checks
 from datasense_assets.recipes.reference import EXAMPLE_TABLE
 from datasense_assets.warehouse.swap import SessionLimits
-from datasense_assets_tests.recipes.at_length import examples
+from datasense_assets_tests.at_length import examples
 from datasense_assets_tests.recipes.kitchen import SCHEMA, Kitchen, errors_of, recipe_of
 from datasense_assets_tests.recipes.test_properties import TREES, fresh_kitchen, truth
 

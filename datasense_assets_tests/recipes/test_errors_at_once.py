@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from datasense_assets.recipes import Recipe, RecipeError, RecipeErrors, TableRef
 from datasense_assets.recipes.compiling.compile import known_errors
 from datasense_assets.recipes.parsing import parse, parse_checks
-from datasense_assets_tests.recipes.at_length import DEEP, examples
+from datasense_assets_tests.at_length import DEEP, examples
 from datasense_assets_tests.recipes.chooser import Chooser, made_by
 from datasense_assets_tests.recipes.fuzz import NOW, ODD_VALUES, SPITEFUL
 from datasense_assets_tests.recipes.proving import OPERATIONS, random_example

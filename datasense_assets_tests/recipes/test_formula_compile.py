@@ -19,7 +19,7 @@ from datasense_assets.recipes.formula.calls import FOREIGN_FUNCTIONS
 from datasense_assets.recipes.formula.errors import CODES
 from datasense_assets.recipes.formula.functions import BY_NAME, FUNCTIONS
 from datasense_assets.recipes.formula.signatures import Parameter
-from datasense_assets_tests.recipes.at_length import DEEP, examples
+from datasense_assets_tests.at_length import DEEP, examples
 from datasense_assets_tests.recipes.formula_database import FormulaDatabase, formula_database
 from datasense_assets_tests.recipes.reference_casts import as_decimal
 

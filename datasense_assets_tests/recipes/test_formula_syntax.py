@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from datasense_assets.recipes.formula import FormulaErrors, parse_formula, rename_reference
 from datasense_assets.recipes.formula.errors import CODES
 from datasense_assets.recipes.formula.names import bracketed, reference_text
-from datasense_assets_tests.recipes.at_length import examples
+from datasense_assets_tests.at_length import examples
 
 
 def problems(text: str) -> list[tuple[str, int, int]]:

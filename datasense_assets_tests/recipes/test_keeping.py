@@ -20,7 +20,7 @@ from datasense_assets.recipes.inputs import ibis_type
 from datasense_assets.warehouse.reading import table_columns
 from datasense_assets.warehouse.swap import SessionLimits, SwapRefused
 from datasense_assets.warehouse.views import own_views
-from datasense_assets_tests.recipes.at_length import examples
+from datasense_assets_tests.at_length import examples
 
 COLUMNS = {
     "_ds_row_id": "text PRIMARY KEY",

@@ -19,8 +19,8 @@ from datasense_assets.recipes import compile_recipe
 from datasense_assets.recipes.formula.functions import FUNCTIONS
 from datasense_assets.recipes.language.conditions import OPERATORS
 from datasense_assets.recipes.language.steps import STEP_MODELS
+from datasense_assets_tests.at_length import DEEP, examples
 from datasense_assets_tests.recipes import random_steps, reference_functions
-from datasense_assets_tests.recipes.at_length import DEEP, examples
 from datasense_assets_tests.recipes.chooser import Chooser, made_by
 from datasense_assets_tests.recipes.kitchen import Kitchen
 from datasense_assets_tests.recipes.proving import (

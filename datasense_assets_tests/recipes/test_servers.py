@@ -25,9 +25,9 @@ from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EX
 from datasense_assets.warehouse.database import connect
 from datasense_assets.warehouse.reading import table_columns
 from datasense_assets.warehouse.swap import SessionLimits
+from datasense_assets_tests.at_length import examples
 from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.places import server_home
-from datasense_assets_tests.recipes.at_length import examples
 from datasense_assets_tests.recipes.chooser import seeded
 from datasense_assets_tests.recipes.proving import OPERATIONS, Bench, random_example
 from datasense_assets_tests.recipes.servers import missing, pgbouncer, system_programs, system_server

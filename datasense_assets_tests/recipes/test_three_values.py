@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from datasense_assets_tests.at_length import examples
 from datasense_assets_tests.conftest import fresh_database
-from datasense_assets_tests.recipes.at_length import examples
 from datasense_assets_tests.recipes.kitchen import Cooked, Kitchen
 from datasense_assets_tests.recipes.test_properties import fresh_kitchen
 
