@@ -2,8 +2,8 @@
 
 `loads`: cursors and results of loads. `breaker`: sources that only a person can mend. `discovery`: tables and columns
 as found. `builds`: recipes as built. `stale`: recipes to build. `due`: when a source is next. `rereads`: the same for
-what is read again by night. `requests`: runs that people ask for, and pauses. `lineage`: which columns recipes are made
-of, and what a change of a table would break. `costs`: what runs have used.
+what is read again by night. `requests`: runs that people ask for. `pauses`: what nobody is to run. `lineage`: which
+columns recipes are made of, and what a change of a table would break. `costs`: what runs have used.
 """
 
 from datasense_assets.catalog.state.builds import (
@@ -75,8 +75,8 @@ from datasense_assets.catalog.state.loads import (
     record_unchanged,
     tables_loaded_by,
 )
+from datasense_assets.catalog.state.pauses import BREAKER, pause, resume
 from datasense_assets.catalog.state.requests import (
-    BREAKER,
     AskedRun,
     RequestResult,
     add_request,
@@ -85,9 +85,7 @@ from datasense_assets.catalog.state.requests import (
     mark_request_asked,
     open_requests,
     parts_of,
-    pause,
     read_request,
-    resume,
     settle_request,
     split_request,
 )

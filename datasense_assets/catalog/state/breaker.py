@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, case, delete, select, update
 
-from datasense_assets.catalog.state.requests import BREAKER, pause
+from datasense_assets.catalog.state.pauses import BREAKER, pause
 from datasense_assets.catalog.tables import pauses, source_status, sources
 
 OPENS_AFTER = 3

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, case, func, text, update
 
 from datasense_assets.catalog.models import Grain, Schedule, Tier
 from datasense_assets.catalog.sharding import SHARD_CONDITION, shard_binds
+from datasense_assets.catalog.state.loads import FailureRecord
 from datasense_assets.catalog.tables import source_status
 from datasense_assets.settings import Shard
-
-if TYPE_CHECKING:
-    from datasense_assets.catalog.state.loads import FailureRecord
 
 _SCHEDULE: TypeAdapter[Schedule] = TypeAdapter(Schedule)
 
