@@ -168,6 +168,17 @@ class LineageGraph:
             self._deepen(reference, depth)
         return depth
 
+    def in_order(self) -> list[LineageTable]:
+        """The tables, each after those that it is made of."""
+        depth = self.order()
+        return sorted(self.tables.values(), key=lambda table: (depth[table.reference], table.address))
+
+    def row_edges(self, reference: str) -> list[Edge]:
+        """What decides the rows of a table; a column that is only named is left out where it has another use too."""
+        edges = self.into.get(reference, ())
+        used = {edge.source for edge in edges if edge.use != "named"}
+        return [edge for edge in edges if edge.column is None and (edge.use != "named" or edge.source not in used)]
+
     def _deepen(self, start: str, depth: dict[str, int]) -> None:
         waiting: list[tuple[str, bool]] = [(start, False)]
         open_now: set[str] = set()

@@ -13,7 +13,7 @@ from datasense_assets.cli.errors import InputWrong
 from datasense_assets.cli.output import JsonFlag, print_json, print_text, say
 
 if TYPE_CHECKING:
-    from datasense_assets.catalog.lineage import Edge, LineageGraph, LineageTable, Point
+    from datasense_assets.catalog.lineage import Edge, LineageGraph, Point
 
 _FORM = "ORG[/TABLE[.COLUMN]]"
 _DOUBLED = re.compile("%(?=%)")
@@ -99,26 +99,13 @@ def named_points(graph: LineageGraph, text: str, org: str) -> list[Point]:
     raise unknown("table or recipe", text, (table.address for table in graph.tables.values()), where=org)
 
 
-def in_order(graph: LineageGraph) -> list[LineageTable]:
-    """The tables, each after those that it is made of."""
-    depth = graph.order()
-    return sorted(graph.tables.values(), key=lambda table: (depth[table.reference], table.address))
-
-
-def row_edges(graph: LineageGraph, reference: str) -> list[Edge]:
-    """What decides the rows of a table; a column that is only named is left out where it has another use too."""
-    edges = graph.into.get(reference, ())
-    used = {edge.source for edge in edges if edge.use != "named"}
-    return [edge for edge in edges if edge.column is None and (edge.use != "named" or edge.source not in used)]
-
-
 def described(graph: LineageGraph) -> Iterable[str]:
     """Lines for people: tables, their columns, and of each what it is made of."""
 
     def at(edge: Edge) -> str:
         return f"{graph.tables[edge.source.table].address}.{edge.source.column}"
 
-    for table in in_order(graph):
+    for table in graph.in_order():
         edges = graph.into.get(table.reference, ())
         yield table.address + (f"  {table.title}" if table.title else "")
         for column in table.columns.values():
@@ -128,7 +115,7 @@ def described(graph: LineageGraph) -> Iterable[str]:
             label = f"  {' '.join(column.label.split())}" if column.label and column.label != column.name else ""
             yield f"  {column.name}{marks}{label}" + (f" ← {sources}" if sources else "")
         by_use: dict[str, list[str]] = {}
-        for edge in row_edges(graph, table.reference):
+        for edge in graph.row_edges(table.reference):
             by_use.setdefault(edge.use, []).append(at(edge))
         for use, sources_of in by_use.items():
             yield f"  ({use}) ← {', '.join(sources_of)}"
@@ -156,7 +143,7 @@ def document(slug: str, graph: LineageGraph) -> dict[str, Any]:
                     for column in table.columns.values()
                 ],
             }
-            for table in in_order(graph)
+            for table in graph.in_order()
         ],
         "edges": [
             {
@@ -174,7 +161,7 @@ def flowchart(graph: LineageGraph) -> str:
     lines = ["flowchart LR"]
     numbers: dict[tuple[str, str], str] = {}
     groups: dict[str, str] = {}
-    for index, table in enumerate(in_order(graph)):
+    for index, table in enumerate(graph.in_order()):
         groups[table.reference] = f"t{index}"
         lines.append(f'  subgraph t{index}["{_quoted(table.address)}"]')
         for column in table.columns.values():
@@ -182,12 +169,12 @@ def flowchart(graph: LineageGraph) -> str:
             label = f"<br/>{_quoted(column.label)}" if column.label and column.label != column.name else ""
             lines.append(f'    {name}["{_quoted(column.name)}{label}"]')
         lines.append("  end")
-    for table in in_order(graph):
+    for table in graph.in_order():
         for edge in graph.into.get(table.reference, ()):
             if edge.column is not None:
                 source = numbers[edge.source.table, edge.source.column]
                 lines.append(f"  {source} --> {numbers[edge.table, edge.column]}")
-        for edge in row_edges(graph, table.reference):
+        for edge in graph.row_edges(table.reference):
             source = numbers[edge.source.table, edge.source.column]
             lines.append(f"  {source} -. {edge.use} .-> {groups[edge.table]}")
     return "\n".join(lines)

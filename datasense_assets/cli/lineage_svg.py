@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
-from datasense_assets.cli.lineage import in_order, row_edges
-
 if TYPE_CHECKING:
     from datasense_assets.catalog.lineage import Edge, LineageColumn, LineageGraph, LineageTable
 
@@ -66,7 +64,7 @@ def drawing(graph: LineageGraph) -> str:
     ]
     for reference in boxes:
         edges = [edge for edge in graph.into.get(reference, ()) if edge.column is not None]
-        parts += [_line(edge, boxes) for edge in (*edges, *row_edges(graph, reference))]
+        parts += [_line(edge, boxes) for edge in (*edges, *graph.row_edges(reference))]
     parts += [_box(box) for box in boxes.values()]
     return _NO_XML.sub("", "\n".join([*parts, "</svg>"]))
 
@@ -75,7 +73,7 @@ def _placed(graph: LineageGraph) -> dict[str, _Box]:
     """Tables in columns by how deep they are, each as near as can be to what it is made of."""
     depth = graph.order()
     layers: dict[int, list[LineageTable]] = {}
-    for table in in_order(graph):
+    for table in graph.in_order():
         layers.setdefault(depth[table.reference], []).append(table)
     boxes: dict[str, _Box] = {}
     x = float(PAD)
@@ -83,7 +81,7 @@ def _placed(graph: LineageGraph) -> dict[str, _Box]:
         y = float(PAD)
         widest = 0.0
         for table in sorted(layers[level], key=lambda each: (_wanted(each, graph, boxes), each.address)):
-            lines: list[LineageColumn | None] = [None] if row_edges(graph, table.reference) else []
+            lines: list[LineageColumn | None] = [None] if graph.row_edges(table.reference) else []
             rows = (*lines, *table.columns.values())
             width = max([_long(_head(table)), *(_long(f"{_name(row)}  {_label(row)}") for row in rows)])
             boxes[table.reference] = box = _Box(table, x, y, width * CHARACTER + 2 * PAD, rows)
