@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.condition_examples import OPERATOR_EXAMPLES, SHOWN, TODAY
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.recipe import Recipe
-from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 
 if TYPE_CHECKING:
     import psycopg
@@ -22,6 +22,30 @@ if TYPE_CHECKING:
     from datasense_assets.recipes.tableref import TableRef
 
 STORED = Path(__file__).with_name("examples.json")
+
+EXAMPLE_TABLE: dict[str, ColumnType] = {
+    "district": ColumnType.TEXT,
+    "day": ColumnType.TEXT,
+    "seen_on": ColumnType.DATE,
+    "visits": ColumnType.INTEGER,
+    "cost": ColumnType.NUMBER,
+    "sex": ColumnType.TEXT,
+    "phone": ColumnType.TEXT,
+    "phone_2": ColumnType.TEXT,
+    "first_name": ColumnType.TEXT,
+    "last_name": ColumnType.TEXT,
+    "services": ColumnType.TEXT,
+    "members": ColumnType.JSON,
+    "location": ColumnType.TEXT,
+    "address": ColumnType.JSON,
+    "note": ColumnType.TEXT,
+}
+"""Columns that the steps' examples are written for; `people` is the other input."""
+
+EXAMPLE_LABELS = {"sex": {"f": "Female", "m": "Male"}}
+"""The choice labels of that table's columns."""
+
+EXAMPLE_OTHER: dict[str, ColumnType] = {"district": ColumnType.TEXT, "population": ColumnType.INTEGER}
 
 VISITS: list[dict[str, Any]] = [
     {

@@ -13,34 +13,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from datasense_assets.catalog.models import ColumnType
+from datasense_assets.recipes.condition_examples import OPERATOR_EXAMPLES
 from datasense_assets.recipes.errors import MEANINGS, WARNINGS
+from datasense_assets.recipes.examples import condition_rows, stored_examples
 from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.language.output import ROW_WISE, Output
 from datasense_assets.recipes.language.steps import STEP_MODELS
-
-EXAMPLE_TABLE: dict[str, ColumnType] = {
-    "district": ColumnType.TEXT,
-    "day": ColumnType.TEXT,
-    "seen_on": ColumnType.DATE,
-    "visits": ColumnType.INTEGER,
-    "cost": ColumnType.NUMBER,
-    "sex": ColumnType.TEXT,
-    "phone": ColumnType.TEXT,
-    "phone_2": ColumnType.TEXT,
-    "first_name": ColumnType.TEXT,
-    "last_name": ColumnType.TEXT,
-    "services": ColumnType.TEXT,
-    "members": ColumnType.JSON,
-    "location": ColumnType.TEXT,
-    "address": ColumnType.JSON,
-    "note": ColumnType.TEXT,
-}
-"""Columns that the steps' examples are written for; `people` is the other input."""
-
-EXAMPLE_LABELS = {"sex": {"f": "Female", "m": "Male"}}
-"""The choice labels of that table's columns."""
-
-EXAMPLE_OTHER: dict[str, ColumnType] = {"district": ColumnType.TEXT, "population": ColumnType.INTEGER}
 
 _WHOLE = {
     "version": 1,
@@ -192,8 +170,6 @@ def _step(op: str, model: type[BaseModel]) -> list[str]:
 
 def _before_and_after(op: str) -> list[str]:
     """The example as it was run: the columns that it works on, and what it makes of them."""
-    from datasense_assets.recipes.examples import stored_examples
-
     found = stored_examples()["steps"][op]
     return [part for name, side in (("Of", "in"), ("it makes", "out")) for part in (name, _cells(found[side]))]
 
@@ -211,9 +187,6 @@ def _cell(text: str) -> str:
 
 
 def _conditions() -> list[str]:
-    from datasense_assets.recipes.condition_examples import OPERATOR_EXAMPLES
-    from datasense_assets.recipes.examples import condition_rows, stored_examples
-
     found = stored_examples()["conditions"]
     rows: list[tuple[str, ...]] = [
         (

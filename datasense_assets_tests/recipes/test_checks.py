@@ -23,9 +23,9 @@ from datasense_assets.recipes.compiling.checks import check_errors, reference_er
 from datasense_assets.recipes.compiling.frame import Frame
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.compiling.stored import stored_rows
+from datasense_assets.recipes.examples import EXAMPLE_TABLE
 from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.parsing import parse_checks
-from datasense_assets.recipes.reference import EXAMPLE_TABLE
 from datasense_assets.warehouse.swap import SessionLimits
 from datasense_assets_tests.at_length import examples
 from datasense_assets_tests.recipes.kitchen import SCHEMA, Kitchen, errors_of, recipe_of

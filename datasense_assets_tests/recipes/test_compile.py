@@ -24,8 +24,9 @@ from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.compiling.patterns import BadPattern, postgres_pattern
 from datasense_assets.recipes.compiling.registry import compiled_models
 from datasense_assets.recipes.compiling.stages import compile_stages
+from datasense_assets.recipes.examples import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets.recipes.language.steps import STEP_MODELS
-from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE, reference
+from datasense_assets.recipes.reference import reference
 from datasense_assets_tests.recipes.kitchen import Kitchen, recipe_of
 from datasense_assets_tests.recipes.reference_conditions import in_a_word
 

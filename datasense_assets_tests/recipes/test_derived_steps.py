@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.compiling.statement import postgres_type
+from datasense_assets.recipes.examples import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets.recipes.language.steps import STEP_MODELS
-from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets_tests.recipes.kitchen import Kitchen
 from datasense_assets_tests.recipes.test_properties import fresh_kitchen
 from datasense_assets_tests.recipes.test_window_steps import told

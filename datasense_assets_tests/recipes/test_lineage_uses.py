@@ -11,9 +11,9 @@ import pytest
 from datasense_assets.catalog.lineage import Point
 from datasense_assets.recipes import RecipeErrors, TableRef, compile_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
+from datasense_assets.recipes.examples import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.recording import compiled_lineage
-from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets_tests.recipes.kitchen import recipe_of
 
 VISITS = {"id": "int64", "day": "date", "place": "string", "cost": "float64", "tags": "string", "note": "string"}

@@ -14,9 +14,9 @@ from psycopg import sql
 from datasense_assets.recipes.build import build_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.compiling.statement import postgres_type
+from datasense_assets.recipes.examples import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.recipe import Recipe
-from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.warehouse.columns import ColumnSpec, comment_on
 

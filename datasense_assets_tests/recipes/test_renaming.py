@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from datasense_assets.recipes import Recipe, RecipeErrors, TableRef, compile_recipe, rename_column
 from datasense_assets.recipes.compiling.compile import names_before
 from datasense_assets.recipes.compiling.kinds import CANONICAL
+from datasense_assets.recipes.examples import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.language.steps import STEP_MODELS
-from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets_tests.at_length import examples
 from datasense_assets_tests.recipes.kitchen import SCHEMA, recipe_of, schema_of
 from datasense_assets_tests.recipes.test_properties import fresh_kitchen

@@ -20,8 +20,8 @@ from datasense_assets.recipes import Recipe, TableRef
 from datasense_assets.recipes.build import BuildReport, build_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.compiling.statement import postgres_type
+from datasense_assets.recipes.examples import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets.recipes.language.steps import STEP_MODELS
-from datasense_assets.recipes.reference import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets.warehouse.database import connect
 from datasense_assets.warehouse.reading import table_columns
 from datasense_assets.warehouse.swap import SessionLimits
