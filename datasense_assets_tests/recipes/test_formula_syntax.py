@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from datasense_assets.recipes.formula import FormulaErrors, parse_formula, rename_reference
 from datasense_assets.recipes.formula.errors import CODES
-from datasense_assets.recipes.formula.names import bracketed, reference_text
+from datasense_assets.recipes.formula.grammar import reference_text
+from datasense_assets.recipes.formula.names import bracketed
 from datasense_assets_tests.at_length import examples
 
 

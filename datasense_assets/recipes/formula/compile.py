@@ -11,8 +11,8 @@ from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.formula import kinds, operators
 from datasense_assets.recipes.formula.calls import ArgumentProblem, called, find_function
 from datasense_assets.recipes.formula.errors import MOST_ERRORS, FormulaError, FormulaErrors, error_at, nearest
+from datasense_assets.recipes.formula.grammar import reference_text
 from datasense_assets.recipes.formula.kinds import Typed
-from datasense_assets.recipes.formula.names import reference_text
 from datasense_assets.recipes.formula.operators import OperandError
 from datasense_assets.recipes.formula.size import fits
 from datasense_assets.recipes.formula.syntax import Call, Chain, Constant, Node, Number, Prefixed, Reference, Text

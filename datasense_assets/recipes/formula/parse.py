@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from datasense_assets.recipes.formula.errors import FormulaError, FormulaErrors, error_at
+from datasense_assets.recipes.formula.grammar import grammar, reference_text
 from datasense_assets.recipes.formula.mistakes import clean
-from datasense_assets.recipes.formula.names import KEYWORDS, bracketed, reference_text, unbracketed
+from datasense_assets.recipes.formula.names import KEYWORDS, bracketed, unbracketed
 from datasense_assets.recipes.formula.recovery import RecoveringParser
 from datasense_assets.recipes.formula.syntax import COMPARISONS, Chain, Node, Reference, walk
 
 if TYPE_CHECKING:
     import ibis.expr.types as ir
-    from lark import Lark, Token
+    from lark import Token
 
     from datasense_assets.catalog.models import ColumnType
 
@@ -95,23 +94,6 @@ def rename_references(text: str, names: Mapping[str, str]) -> str:
 def unwritable(character: str) -> bool:
     """Whether PostgreSQL cannot hold the character: NUL and halves of surrogate pairs."""
     return character == "\x00" or "\ud800" <= character <= "\udfff"
-
-
-@functools.cache
-def grammar() -> Lark:
-    """The parser made from formula.lark."""
-    from lark import Lark
-
-    from datasense_assets.recipes.formula.tree import TreeBuilder
-
-    return Lark(
-        Path(__file__).with_name("formula.lark").read_text(encoding="utf-8"),
-        parser="lalr",
-        lexer="basic",
-        start=["formula", "mistakes"],
-        maybe_placeholders=True,
-        transformer=TreeBuilder(),
-    )
 
 
 def _tokens(text: str) -> list[Token]:
