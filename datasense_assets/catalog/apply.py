@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Table, delete, insert, select, text, update
 
 from datasense_assets.catalog.manifest import Manifest, ManifestErrors, RecipeManifest, SourceManifest, TableManifest
-from datasense_assets.catalog.manifest_checks import check_manifest
+from datasense_assets.catalog.manifest_approval import check_manifest
 from datasense_assets.catalog.models import Problem, identifier
 from datasense_assets.catalog.tables import credentials, organizations, recipes, source_tables, sources
 

@@ -111,7 +111,7 @@ def apply_manifests(catalog: Engine, manifests: Sequence[tuple[Path, Manifest]],
 
     """
     from datasense_assets.catalog.apply import apply_manifest, plan_apply
-    from datasense_assets.catalog.manifest_checks import check_manifest
+    from datasense_assets.catalog.manifest_approval import check_manifest
     from datasense_assets.cli.recipe_checks import check_recipes
 
     paths = [path for path, _ in manifests]

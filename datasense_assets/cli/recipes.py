@@ -187,7 +187,7 @@ def _read(text: str, file: Path) -> tuple[bool, Any]:
 
 def _look_at_manifest(text: str, file: Path, org: str | None) -> tuple[list[Problem], list[RecipeWarning]]:
     from datasense_assets.catalog.manifest import ManifestErrors, parse_manifest
-    from datasense_assets.catalog.manifest_checks import check_manifest
+    from datasense_assets.catalog.manifest_approval import check_manifest
     from datasense_assets.cli.recipe_checks import check_recipes, manifest_warnings, parse_recipes, recipe_warnings
 
     try:
