@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from datasense_assets.catalog.circles import CIRCLE_FIX, Look, Waiting, looks
 from datasense_assets.catalog.models import InputReference, Problem, identifier
 
 
 def reference_problems(
     sources: list[tuple[str, dict[str, Any]]], recipes: list[tuple[str, dict[str, Any]]]
 ) -> Iterator[Problem]:
-    """Inputs and checks that name what the file does not have, and recipes that wait for each other in a circle."""
+    """Inputs and checks that name what the file does not have, and what would wait for itself in a circle."""
     # Of two sources with one slug, the first counts: the second is told as a duplicate.
     tables = {identifier(s["slug"]): s for _, s in reversed(sources) if isinstance(s.get("slug"), str)}
     names = {identifier(r["name"]): at for at, r in recipes if isinstance(r.get("name"), str)}
     graph: dict[str, set[str]] = {}
+    waiting = Waiting()
     for at, recipe in recipes:
         inputs = recipe.get("inputs")
         for alias, text in inputs.items() if isinstance(inputs, dict) else ():
@@ -28,11 +29,17 @@ def reference_problems(
             except ValueError as error:
                 yield Problem(path=path, message=f"{error}.")
                 continue
+            name = identifier(str(recipe.get("name")))
+            waiting.add_inputs(name, [reference])
             if reference.recipe is not None:
-                graph.setdefault(identifier(str(recipe.get("name"))), set()).add(reference.recipe)
+                graph.setdefault(name, set()).add(reference.recipe)
             yield from _not_in_file(path, reference, tables, names)
-    for path, reference in _looked_into(sources, recipes):
-        yield from _not_in_file(path, reference, tables, names)
+    for owner, look in _looks(sources, recipes):
+        waiting.add_looks(owner, [look])
+        yield from _not_in_file(f"{look.path}.in", look.into, tables, names)
+    for look, circle in waiting.circles():
+        message = f"the check would wait for itself in a circle: {' → '.join(circle)}."
+        yield Problem(path=f"{look.path}.in", message=message, fix=CIRCLE_FIX, code="cycle")
     while circle := _circle(graph):
         at = names.get(circle[0], "recipes")
         message = f"recipes wait for each other in a circle: {' → '.join(circle)}."
@@ -50,21 +57,20 @@ def _circle(graph: Mapping[str, Collection[str]]) -> list[str]:
     return []
 
 
-def _looked_into(
+def _looks(
     sources: list[tuple[str, dict[str, Any]]], recipes: list[tuple[str, dict[str, Any]]]
-) -> Iterator[tuple[str, InputReference]]:
-    """What checks look into (`exists_in`), with the path; a reference that cannot be read is told with its check."""
-    owners = [(f"{at}.checks", recipe.get("checks")) for at, recipe in recipes]
+) -> Iterator[tuple[InputReference, Look]]:
+    """What the checks look into, with the table or recipe that they are of."""
+    for at, recipe in recipes:
+        owner = InputReference(recipe=identifier(str(recipe.get("name"))))
+        yield from ((owner, look) for look in looks(f"{at}.checks", recipe.get("checks")))
     for at, source in sources:
         tables = source.get("tables")
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
             if isinstance(table, dict):
-                owners.append((f"{at}.tables[{index}].checks", table.get("checks")))
-    for at, checks in owners:
-        for index, check in enumerate(checks if isinstance(checks, list) else ()):
-            if isinstance(check, dict) and check.get("check") == "exists_in":
-                with suppress(ValueError):
-                    yield f"{at}[{index}].in", InputReference.parse(str(check.get("in")))
+                slugs = (identifier(str(each.get("slug"))) for each in (source, table))
+                owner = InputReference(**dict(zip(("source", "table"), slugs, strict=True)))
+                yield from ((owner, look) for look in looks(f"{at}.tables[{index}].checks", table.get("checks")))
 
 
 def _not_in_file(

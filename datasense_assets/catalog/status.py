@@ -271,7 +271,7 @@ def _recipe(row: RowMapping, now: datetime, trouble: Trouble, promise: timedelta
         failure=row["failure_message"],
         running=False,
         rejected_rows=0,
-        warning=trouble.only_warnings if said else trouble.warning,
+        warning=trouble.warning_beside_failure if said else trouble.warning,
         fresh_within=promise,
         late=late is not None,
         since=since.get(state, outdated if state in (State.LATE, State.OUTDATED) else None),
@@ -292,7 +292,7 @@ def _recipe_states(
     if row["queued"]:
         yield State.QUEUED, "A run was asked for and has not ended yet.", ""
     outdated = row["built_at"] is None or row["spec_changed"] or row["inputs_changed"]
-    if outdated and (held := waits_for(trouble)):
+    if outdated and (held := waits_for(trouble, built=row["built_at"] is not None)):
         state = State.NEVER_LOADED if row["built_at"] is None else State.LATE if late else State.OUTDATED
         yield state, held, f"See datasense checks list {row['org']}."
     behind = State.OUTDATED if late is None else State.LATE

@@ -37,7 +37,7 @@ MEANINGS: dict[Code, str] = {
     "bad_formula": "a formula cannot be read, or its parts do not fit together",
     "duplicate_step_id": "two steps have the same id",
     "missing_table": "an input's table does not exist (yet)",
-    "cycle": "recipes feed each other in a circle",
+    "cycle": "recipes feed each other in a circle, or a check waits for itself in one",
     "name_too_long": "a new name is longer than PostgreSQL's 63 bytes",
     "unknown_field": "the recipe has a field that the language does not",
     "missing_field": "a field that is needed is not there",

@@ -49,6 +49,81 @@ def test_every_mistake_in_checks_is_told_with_its_place_and_nothing_is_written(d
     assert problem["path"] == "sources[0].tables[0].checks[0].check"
 
 
+def looks_into(recipe: str, **more: Any) -> dict[str, Any]:
+    return {"check": "exists_in", "column": "town", "in": f"recipe:{recipe}", **more}
+
+
+def recipe_of(name: str, of: str, *checks: Any) -> dict[str, Any]:
+    return {"version": 1, "name": name, "inputs": {"t": of}, "steps": [], "checks": list(checks)}
+
+
+TOWN_LIST, TOWN_NAMES = recipe_of("town-list", "source:places.towns"), recipe_of("names", "recipe:town_list")
+CIRCLES: dict[str, tuple[list[Any], list[Any], dict[str, str]]] = {
+    "a recipe made of the table": (
+        [{"check": "row_count"}, looks_into("town_list")],
+        [TOWN_LIST],
+        {"sources[0].tables[0].checks[1].in": "source:places.towns → recipe:town_list → source:places.towns"},
+    ),
+    "through another recipe": (
+        [looks_into("names")],
+        [TOWN_LIST, TOWN_NAMES],
+        {
+            "sources[0].tables[0].checks[0].in": "source:places.towns → recipe:names → recipe:town_list"
+            " → source:places.towns"
+        },
+    ),
+    "a recipe's check": (
+        [],
+        [{**TOWN_LIST, "checks": [looks_into("names")]}, TOWN_NAMES],
+        {"recipes[0].checks[0].in": "recipe:town_list → recipe:names → recipe:town_list"},
+    ),
+    "two checks": (
+        [],
+        [
+            recipe_of("a", "source:places.towns", looks_into("b")),
+            recipe_of("b", "source:places.towns", looks_into("a")),
+        ],
+        {
+            "recipes[0].checks[0].in": "recipe:a → recipe:b → recipe:a",
+            "recipes[1].checks[0].in": "recipe:b → recipe:a → recipe:b",
+        },
+    ),
+    "a check of a table between": (
+        [looks_into("b")],
+        [TOWN_LIST, recipe_of("a", "source:places.towns"), recipe_of("b", "recipe:town_list", looks_into("a"))],
+        {
+            "sources[0].tables[0].checks[0].in": "source:places.towns → recipe:b → recipe:town_list"
+            " → source:places.towns",
+            "recipes[2].checks[0].in": "recipe:b → recipe:a → source:places.towns → recipe:b",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("what", CIRCLES)
+def test_a_check_that_would_wait_for_itself_is_refused(datasense: CommandLine, what: str) -> None:
+    checks, recipes, circles = CIRCLES[what]
+    wrong = manifest(datasense, *checks, recipes=tuple(recipes))
+    for command in ("check", "apply"):
+        told = datasense(command, wrong, "--json", code=1).document["error"]["problems"]
+        assert {each["path"]: each["message"] for each in told if each["path"] in circles} == {
+            path: f"the check would wait for itself in a circle: {circle}." for path, circle in circles.items()
+        }
+        assert {each["fix"] for each in told} == {"Give the check severity: warn, or have it look into another table."}
+    assert datasense("list", "--json").document == {"orgs": []}
+
+
+def test_a_check_that_waits_for_another_alone_is_no_circle(datasense: CommandLine) -> None:
+    warned = looks_into("town_list", severity="warn")
+    itself = {**recipe_of("own", "source:places.towns"), "checks": [looks_into("own"), looks_into("town_list")]}
+    good = manifest(datasense, warned, {**looks_into(""), "in": "source:places.towns"}, recipes=(TOWN_LIST, itself))
+    datasense("check", good)
+    datasense("apply", good)
+    datasense("sync", datasense.org, "--local")
+    datasense("build", datasense.org, "--local", code=None)
+    datasense("build", datasense.org, "--local")
+
+
 def test_columns_are_held_against_those_that_the_catalog_knows(datasense: CommandLine) -> None:
     datasense("apply", manifest(datasense))
     datasense("sync", datasense.org, "--local")
@@ -160,7 +235,7 @@ def test_what_checks_look_into_is_not_deleted_unless_asked_twice(datasense: Comm
     towns.write_text(TOWNS, encoding="utf-8")
 
     def source(slug: str, *others: str) -> dict[str, Any]:
-        checks = [{"check": "exists_in", "column": "town", "in": other} for other in others]
+        checks = [{"check": "exists_in", "column": "town", "in": other, "severity": "warn"} for other in others]
         tables = [{"slug": "towns", "resource": "towns.csv", "checks": checks}]
         config = {"url": str(towns), "key": ["code"]}
         return {"slug": slug, "connector": "csv", "config": config, "tables": tables, "schedule": "manual"}
