@@ -57,17 +57,19 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
         """What dagster.yaml says, whatever is set over it."""
         if self._defaults is None:
             stock = super().get_run_queue_config()
-            self._defaults = lim.default_limits(
-                self._instance.get_settings("concurrency"), stock.max_concurrent_runs, stock.tag_concurrency_limits
-            )
+            # Not the instance's own settings: another coordinator of it may have changed those, for threads that ask
+            # for one at the same moment, as a daemon's do when it starts, make one each.
+            made_of: Any = self._instance.get_ref().settings if self._instance.is_persistent else {}
+            written = made_of.get("concurrency") or self._instance.get_settings("concurrency")
+            self._defaults = lim.default_limits(written, stock.max_concurrent_runs, stock.tag_concurrency_limits)
         return self._defaults
 
     def get_run_queue_config(self) -> Any:
         """The limits that hold now; the daemon asks before each look at the queue.
 
         What dagster.yaml says under `concurrency.runs` wins over what a coordinator answers here, and the instance
-        reads it anew each time, right after this. Nothing public changes it while a daemon runs, so it is written into
-        what `get_settings` gives.
+        reads it anew each time, right after this. Nothing public changes it while a daemon runs, so the instance gets
+        settings of its own, with these limits in them; those it was made of stay as they were written.
         """
         limits = lim.leaving_places(lim.with_set(self.default_limits, self._limits_set()))
         # a run that warm workers have no room for waits here, where it has its priority and may be canceled
@@ -75,9 +77,11 @@ class TaggingRunCoordinator(dg.QueuedRunCoordinator):
         if slots is not None:
             limits = lim.within_slots(limits, slots)
         made = {"max_concurrent_runs": limits.total, "tag_concurrency_limits": [dict(each) for each in limits.tags]}
-        concurrency = self._instance.get_settings("concurrency")
+        instance: Any = self._instance
+        concurrency = instance.get_settings("concurrency")
         if isinstance(concurrency.get("runs"), dict):
-            concurrency["runs"].update(made)
+            changed = {**concurrency, "runs": {**concurrency["runs"], **made}}
+            instance._settings = {**instance._settings, "concurrency": changed}
         return super().get_run_queue_config().with_concurrency_settings({"runs": made})
 
     def _slots_by_lane(self) -> Mapping[str, int] | None:

@@ -70,6 +70,25 @@ def everything(*groups: str) -> set[tuple[str, str]]:
     return {(group, door) for group in groups for door in DOORS}
 
 
+def wait_for(queue: Queue, what: str, waiting: set[tuple[str, str]], *, seconds: float = 90.0) -> None:
+    """Until exactly these wait in the queue; who waits besides, or does not, is told if it does not come to that."""
+    there: set[tuple[str, str]] = set()
+
+    def reached() -> bool:
+        there.clear()
+        there.update(seen(queue.runs(WAITING)))
+        return there == waiting
+
+    try:
+        until(what, reached, seconds=seconds)
+    except AssertionError as error:
+        limits = queue.platform.rows("SELECT scope, name, at_once FROM datasense.run_limits ORDER BY 1, 2")
+        going = sorted(seen(queue.runs(GOING)))
+        raise AssertionError(
+            f"{error}; besides: {there - waiting}, missing: {waiting - there}, going on: {going}, limits: {limits}"
+        ) from None
+
+
 def test_each_limit_holds_back_every_door_and_can_be_changed_while_the_daemon_runs(
     queue: Queue, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -86,15 +105,14 @@ def test_each_limit_holds_back_every_door_and_can_be_changed_while_the_daemon_ru
 
     queue.make_due(*(slugs(group, "due")[1] for group in GROUPS))
     due = {(group, "due") for group in GROUPS}
-    until("the due ones are in the queue", lambda: seen(queue.runs(WAITING)) == due)
+    wait_for(queue, "the due ones are in the queue", due)
     for group in GROUPS:
         # of three partitions, which are two runs where two are the most that one run loads
         days = ["2026-01-02", "2026-01-03", "2026-01-04"] if group == "free" else ["2026-01-02", "2026-01-03"]
         queue.ui.backfill(path(group, "fill"), days)
         queue.ui.click(path(group, "click"), partition="2026-01-04")
         command("sync", "/".join(slugs(group, "asked")))
-    until("all have come into the queue by every door",
-          lambda: seen(queue.runs(WAITING)) == everything(*GROUPS), seconds=180)  # fmt: skip
+    wait_for(queue, "all have come into the queue by every door", everything(*GROUPS), seconds=180)
     assert len(queue.runs(GOING)) == len(HELD), "the total holds every one of them back"
 
     ends = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -107,7 +125,7 @@ def test_each_limit_holds_back_every_door_and_can_be_changed_while_the_daemon_ru
     # of one source there is one run, so its second one waits for the first
     for run in queue.runs(GOING, **{"datasense/source": "free_fill"}):
         queue.end(run.run_id)
-    until("the others are held back", lambda: seen(queue.runs(WAITING)) == everything(*HELD))
+    wait_for(queue, "the others are held back", everything(*HELD))
     capsys.readouterr()
     queue.limits("list", "--json")
     listed = json.loads(capsys.readouterr().out)["limits"]
@@ -115,7 +133,7 @@ def test_each_limit_holds_back_every_door_and_can_be_changed_while_the_daemon_ru
 
     queue.limits("set", "org", "small", "50")
     queue.set_limits(dict.fromkeys((*narrow, ("org", ""), ("host", "")), 50))
-    until("each goes on when its limit is raised", lambda: seen(queue.runs(WAITING)) == everything("source"))
+    wait_for(queue, "each goes on when its limit is raised", everything("source"))
     # of one source there is one run, whatever is set
     for door in range(len(DOORS)):
         queue.end(source_holder)
