@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -51,6 +51,16 @@ def cron_problem(expression: str) -> str | None:
     except StopIteration:
         return "no date ever matches it"
     return None
+
+
+def offset_at(local: datetime, zone: ZoneInfo) -> timedelta:
+    """The offset from UTC of a local time (without a zone), as PostgreSQL reads it: of two moments it is the later.
+
+    So an hour that comes twice is the second, in winter time, and a time that clocks skip is reckoned as if they had
+    not been changed yet: 02:30 is 03:30 in summer time.
+    """
+    offsets = (local.replace(tzinfo=zone, fold=fold).utcoffset() for fold in (0, 1))
+    return min(offset for offset in offsets if offset is not None)
 
 
 def zone_of(name: str) -> ZoneInfo:

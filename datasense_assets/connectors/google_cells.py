@@ -11,10 +11,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from datasense_assets.catalog.times import offset_at
 from datasense_assets.connectors.csv_dialect import distinct_keys
 from datasense_assets.connectors.google_ranges import Area
 
@@ -120,9 +121,9 @@ def _from_serial(serial: float, kind: str, zone: ZoneInfo | None) -> str | None:
         if kind == DATE and milliseconds % _DAY_MS == 0:
             return moment.date().isoformat()
         if zone is not None:
-            moment = moment.replace(tzinfo=zone)
-            offset = moment.utcoffset()
-            if offset is not None and offset.total_seconds() % 60:  # local mean time, before zones
+            offset = offset_at(moment, zone)
+            moment = moment.replace(tzinfo=timezone(offset))
+            if offset.total_seconds() % 60:  # local mean time, before zones
                 moment = moment.astimezone(UTC)
     except (OverflowError, ValueError):
         return None  # a number that is no date: it stays as it is

@@ -5,10 +5,15 @@ A cast never fails on values that the vote has seen, and never changes a value's
 
 from __future__ import annotations
 
+from contextlib import suppress
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from datasense_assets.catalog.models import ColumnType as T
+from datasense_assets.catalog.times import offset_at
 from datasense_assets.ingest.typing import AWARE_PATTERN, MISSING, TRUE_WORDS, time_of_day
 
 ARROW_TYPES: dict[T, pa.DataType] = {
@@ -21,13 +26,16 @@ ARROW_TYPES: dict[T, pa.DataType] = {
     T.TIME: pa.time64("us"),
     T.JSON: pa.string(),
 }
+# From then on zones may have nothing but a rule for when clocks change, which Arrow does not read.
+_RULES_BEGIN = datetime(2037, 1, 1)
 
 
 def cast(
     values: pa.ChunkedArray | pa.Array, kind: T, timezone: str, *, plain: bool = False
 ) -> pa.ChunkedArray | pa.Array:
-    """The values as `kind`. A datetime without an offset is in `timezone`; a text loses only NUL characters.
+    """The values as `kind`; a text loses only NUL characters.
 
+    A datetime without an offset is in `timezone`, and read as PostgreSQL reads it (`catalog.times.offset_at`).
     `plain`: as `Vote.plain` of all these values says.
 
     Raises:
@@ -64,5 +72,17 @@ def _cast_datetime(text: pa.ChunkedArray | pa.Array, timezone: str) -> pa.Chunke
     nothing = pa.scalar(None, text.type)
     aware = pc.if_else(is_aware, text, nothing).cast(pa.timestamp("us", tz="UTC"))
     naive = pc.if_else(is_aware, nothing, text).cast(pa.timestamp("us"))
-    local = pc.assume_timezone(naive, timezone, ambiguous="earliest", nonexistent="latest")
-    return pc.coalesce(aware, local.cast(pa.timestamp("us", tz="UTC")))
+    return pc.coalesce(aware, _instants(naive, timezone))
+
+
+def _instants(naive: pa.ChunkedArray | pa.Array, timezone: str) -> pa.ChunkedArray | pa.Array:
+    """Local times as moments, just as PostgreSQL's AT TIME ZONE gives them to recipes."""
+    utc = pa.timestamp("us", tz="UTC")
+    latest = pc.max(naive).as_py()
+    if latest is None or latest < _RULES_BEGIN:
+        with suppress(pa.ArrowInvalid):  # a time that a change of the clock skips: Arrow has another answer to it
+            return pc.assume_timezone(naive, timezone, ambiguous="latest", nonexistent="raise").cast(utc)
+    values, zone = pc.unique(naive), ZoneInfo(timezone)
+    offsets = [None if each is None else offset_at(each, zone) for each in values.to_pylist()]
+    found = pc.take(pa.array(offsets, pa.duration("us")), pc.index_in(naive, value_set=values))
+    return pc.assume_timezone(pc.subtract(naive, found), "UTC").cast(utc)

@@ -91,12 +91,7 @@ def _from_text(text: sql.Composable, wanted: T, timezone: str) -> sql.Composable
     if wanted is T.BOOLEAN:
         value = sql.SQL("{} IN ({})").format(plain, sql.SQL(", ").join(map(sql.Literal, TRUE_WORDS)))
     elif wanted is T.DATETIME:
-        zone, hour = sql.Literal(timezone), sql.SQL("interval '1 hour'")
-        # of an hour that comes twice the first, as in a load; PostgreSQL alone takes the second
-        local = sql.SQL("least({t}::timestamp AT TIME ZONE {z}, ({t}::timestamp - {h}) AT TIME ZONE {z} + {h})").format(
-            t=plain, z=zone, h=hour
-        )
-        value = sql.SQL("CASE WHEN {t} ~ {p} THEN {t}::timestamptz ELSE {l} END").format(
-            t=plain, p=sql.Literal(AWARE_PATTERN), l=local
+        value = sql.SQL("CASE WHEN {t} ~ {p} THEN {t}::timestamptz ELSE {t}::timestamp AT TIME ZONE {z} END").format(
+            t=plain, p=sql.Literal(AWARE_PATTERN), z=sql.Literal(timezone)
         )
     return sql.SQL("CASE WHEN {} IN ({}) THEN NULL ELSE {} END").format(plain, missing, value)

@@ -37,7 +37,7 @@ from datasense_assets.ingest.windows import live_partitions
 if TYPE_CHECKING:
     from datasense_assets.ingest.load import Sync
 
-LOADING_VERSION = 3
+LOADING_VERSION = 4
 """To be raised whenever the same source would be loaded to other rows, columns or types than before."""
 
 

@@ -164,6 +164,12 @@ def test_moments_are_in_the_spreadsheets_zone_also_in_summer(book: Book, connect
     ]
 
 
+def test_hours_that_clocks_repeat_or_skip_are_read_as_everywhere_else(book: Book, connect: Opener) -> None:
+    book.timezone = "Europe/Paris"
+    book.tabs[0].rows = [["at"], [datetime(2026, 10, 25, 2, 30)], [datetime(2026, 3, 29, 2, 30)]]
+    assert columns(connect())["at"] == ["2026-10-25T02:30:00+01:00", "2026-03-29T02:30:00+01:00"]
+
+
 def test_an_unknown_zone_is_said(book: Book, connect: Opener) -> None:
     book.timezone = "Moon/Sea"
     book.tabs[0].rows = [["at"], [datetime(2026, 1, 15, 12)]]

@@ -6,13 +6,14 @@ A check that cannot be run (its column is gone, its query took too long) is a ch
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, time
+from datetime import datetime, time, timezone
 from typing import Any, Literal, cast
 from zoneinfo import ZoneInfo
 
 import psycopg
 from psycopg import sql
 
+from datasense_assets.catalog.times import offset_at
 from datasense_assets.recipes.checking.history import Judgement, judge
 from datasense_assets.recipes.checking.naming import check_names, ends, kind_of_check, severity_of
 from datasense_assets.recipes.checking.results import CheckOutcome, CheckResult, Subject, breach, shown_moment
@@ -173,8 +174,10 @@ class _Run:
         if value is None:
             self.found[index] = (False, f"There is no value to tell by: {what} is not known.", None)
             return
-        moment = value if isinstance(value, datetime) else datetime.combine(value, time.max, self.zone)
-        age = self.subject.now - (moment if moment.tzinfo is not None else moment.replace(tzinfo=self.zone))
+        moment = value if isinstance(value, datetime) else datetime.combine(value, time.max)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=timezone(offset_at(moment, self.zone)))
+        age = self.subject.now - moment
         shown = "" if check.column in self.subject.ref.personal else f" is of {shown_moment(value)}"
         good = age <= span_of(check.within)
         beyond = "not older" if good else "older"
