@@ -7,7 +7,7 @@ the same end.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from psycopg import Connection, sql
@@ -37,6 +37,7 @@ from datasense_assets.ingest.windows import live_partitions, partition_key
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from datasense_assets.connectors.base import Window
     from datasense_assets.ingest.load import Sync
 
 
@@ -268,9 +269,7 @@ def _partitions(sync: Sync, prepared: PreparedLoad) -> tuple[str | None, str]:
     grain, timezone = sync.plan.source.partitions.every, sync.plan.org.timezone
     window = sync.plan.window
     if window is not None and sync.connector.has_history:
-        last_moment: datetime = window.end.astimezone(window.start.tzinfo)
-        first = partition_key(window.start, grain, timezone)
-        return first, _last_key(first, last_moment, sync)
+        return partition_key(window.start, grain, timezone), partition_key(_last_moment(window), grain, timezone)
     if prepared.request.changed_since is not None:
         return (today := partition_key(prepared.loaded_at, grain, timezone)), today
     if prepared.complete and sync.connector.has_history:
@@ -279,8 +278,6 @@ def _partitions(sync: Sync, prepared: PreparedLoad) -> tuple[str | None, str]:
     return live_partitions(before, prepared.loaded_at, grain, timezone)
 
 
-def _last_key(first: str, end: datetime, sync: Sync) -> str:
-    from datetime import timedelta
-
-    grain, timezone = sync.plan.source.partitions.every, sync.plan.org.timezone
-    return max(first, partition_key(end - timedelta(microseconds=1), grain, timezone))
+def _last_moment(window: Window) -> datetime:
+    # as a moment: clocks may show the same an hour before
+    return max(window.start.astimezone(UTC), window.end.astimezone(UTC) - timedelta(microseconds=1))

@@ -30,7 +30,14 @@ def test_windows_meet_end_to_start(moment: datetime, grain: Grain, zone: str) ->
     assert after.start == window.end
 
 
-@given(MOMENTS, st.sampled_from(["UTC", "Asia/Kolkata", "Asia/Dhaka"]))
+HOURS = ["UTC", "Asia/Kolkata", "Asia/Dhaka", "America/New_York", "Europe/Berlin", "Antarctica/Troll"]
+# about when clocks are put back in New York, and in Berlin and Troll
+AUTUMN = st.datetimes(datetime(2024, 11, 3, 4), datetime(2024, 11, 3, 9), timezones=st.just(UTC)) | st.datetimes(
+    datetime(2024, 10, 26, 23), datetime(2024, 10, 27, 4), timezones=st.just(UTC)
+)
+
+
+@given(MOMENTS | AUTUMN, st.sampled_from(HOURS))
 def test_hours_are_an_hour(moment: datetime, zone: str) -> None:
     window = partition_window(partition_key(moment, Grain.HOUR, zone), Grain.HOUR, zone)
     assert window.start <= moment < window.end
@@ -40,6 +47,7 @@ def test_hours_are_an_hour(moment: datetime, zone: str) -> None:
 @pytest.mark.parametrize(
     ("grain", "definition"),
     [
+        (Grain.HOUR, dg.HourlyPartitionsDefinition("2024-11-02-00:00", timezone="America/New_York")),
         (Grain.HOUR, dg.HourlyPartitionsDefinition("2024-03-08-00:00", timezone="America/New_York")),
         (Grain.DAY, dg.DailyPartitionsDefinition("2024-03-08", timezone="America/New_York")),
         (Grain.WEEK, dg.WeeklyPartitionsDefinition("2024-03-03", timezone="America/New_York")),
@@ -47,12 +55,15 @@ def test_hours_are_an_hour(moment: datetime, zone: str) -> None:
     ],
 )
 def test_keys_and_windows_are_dagsters(grain: Grain, definition: dg.TimeWindowPartitionsDefinition) -> None:
-    now = datetime(2024, 6, 1, tzinfo=UTC)
+    now = datetime(2024, 12, 1, tzinfo=UTC)
     keys = definition.get_partition_keys(current_time=now)
     for key in keys[:80]:
         theirs = definition.time_window_for_partition_key(key)
         ours = partition_window(key, grain, "America/New_York")
         assert (ours.start, ours.end) == (theirs.start, theirs.end)
+        assert ours.start.astimezone(UTC) == theirs.start.astimezone(UTC)
+        assert ours.end.astimezone(UTC) == theirs.end.astimezone(UTC)
+        assert range_window(key, key, grain, "America/New_York") == ours
         assert partition_key(theirs.start, grain, "America/New_York") == key
 
 
