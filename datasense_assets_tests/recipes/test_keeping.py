@@ -17,6 +17,7 @@ from datasense_assets.catalog.state import LastBuild
 from datasense_assets.recipes import Recipe, RecipeErrors, TableRef
 from datasense_assets.recipes.build import BuildReport, build_recipe
 from datasense_assets.recipes.inputs import ibis_type
+from datasense_assets.recipes.making import BuildFailed
 from datasense_assets.warehouse.reading import table_columns
 from datasense_assets.warehouse.swap import SessionLimits, SwapRefused
 from datasense_assets.warehouse.views import own_views
@@ -288,6 +289,23 @@ def test_a_view_shows_its_source_as_it_is_with_the_declared_types(yard: Yard) ->
     assert yard.rows("seen") == [("x", 5)]
     yard.build("seen", steps, materialize="view")
     assert yard.rows("seen") == [("x", 6)]
+
+
+def test_a_view_is_not_made_that_fails_for_a_row_far_down_and_the_one_that_was_there_stays(yard: Yard) -> None:
+    yard.execute(
+        "INSERT INTO {s}.forms__t SELECT n::text, now(), NULL, n::text, n, NULL, NULL FROM generate_series(1, 40) n"
+    )
+    steps = [{"op": "cast", "columns": [{"column": "name %s", "to": "integer", "on_error": "fail"}]}]
+    assert yard.build("seen", steps, materialize="view").rows == 40
+    before = yard.oid("seen")
+    yard.put("z", "forty", 41)
+    # the same rows to read, of another definition
+    more = [*steps, {"op": "select", "columns": ["name %s", "n"]}]
+    with pytest.raises(BuildFailed, match=r"its old table stays: .* cannot be read as"):
+        yard.build("seen", more, materialize="view")
+    assert yard.oid("seen") == before
+    yard.remove("z")
+    assert yard.build("seen", more, materialize="view").rows == 40
 
 
 def test_views_of_ours_come_along_in_a_swap_and_others_are_named(yard: Yard) -> None:
