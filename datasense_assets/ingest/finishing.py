@@ -6,9 +6,9 @@ the same end.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from psycopg import Connection, sql
 from sqlalchemy import Connection as CatalogConnection
@@ -25,20 +25,16 @@ from datasense_assets.catalog.state import (
     record_schema_changes,
     replace_columns,
 )
+from datasense_assets.connectors.base import Window
 from datasense_assets.ingest import claims, settle
 from datasense_assets.ingest.changes import TABLE_RETURNED, note_removed, with_affected
 from datasense_assets.ingest.dataset import prune_dlt_tables, staging_schema
 from datasense_assets.ingest.errors import not_exact
+from datasense_assets.ingest.parts import SyncParts
 from datasense_assets.ingest.prepared import PreparedLoad, TableLoad, same_shape
 from datasense_assets.ingest.report import TableReport
 from datasense_assets.ingest.schema import count_rows
 from datasense_assets.ingest.windows import live_partitions, partition_key
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from datasense_assets.connectors.base import Window
-    from datasense_assets.ingest.load import Sync
 
 
 @dataclass
@@ -52,7 +48,7 @@ class _Outcome:
     preview: tuple[dict[str, str | None], ...] = ()
 
 
-def finish_load(sync: Sync, prepared: PreparedLoad) -> list[TableReport]:
+def finish_load(sync: SyncParts, prepared: PreparedLoad) -> list[TableReport]:
     """As `Sync.finish`."""
     if prepared.needs_load and not prepared.ensured:
         raise RuntimeError("finish was called before the load was run")
@@ -79,7 +75,7 @@ def finish_load(sync: Sync, prepared: PreparedLoad) -> list[TableReport]:
     return reports
 
 
-def _settle(sync: Sync, prepared: PreparedLoad, connection: Connection) -> list[_Outcome]:
+def _settle(sync: SyncParts, prepared: PreparedLoad, connection: Connection) -> list[_Outcome]:
     schema = sync.target.schema
     outcomes = [_Outcome() for _ in prepared.tables]
     claims.write(connection, prepared.claim)
@@ -126,7 +122,7 @@ def _settle_repeats(prepared: PreparedLoad, connection: Connection, schema: str,
             )
 
 
-def _settle_deletes(sync: Sync, prepared: PreparedLoad, connection: Connection) -> int:
+def _settle_deletes(sync: SyncParts, prepared: PreparedLoad, connection: Connection) -> int:
     how, schema, top = sync.plan.source.deletes, sync.target.schema, prepared.top
     if how is Deletes.IGNORE or prepared.request.again:
         return 0
@@ -147,7 +143,7 @@ def _settle_deletes(sync: Sync, prepared: PreparedLoad, connection: Connection) 
     return deleted
 
 
-def _delete_by_complete_read(sync: Sync, prepared: PreparedLoad, connection: Connection, how: Deletes) -> int:
+def _delete_by_complete_read(sync: SyncParts, prepared: PreparedLoad, connection: Connection, how: Deletes) -> int:
     top = prepared.top
     if not prepared.needs_load and top.scratch.rows:
         return 0  # the very same content as last time
@@ -161,7 +157,7 @@ def _delete_by_complete_read(sync: Sync, prepared: PreparedLoad, connection: Con
     return settle.delete_absent(connection, sync.target.schema, top.warehouse_table, listed, how, prepared.loaded_at)
 
 
-def _delete_by_sweep(sync: Sync, prepared: PreparedLoad, connection: Connection, how: Deletes) -> int:
+def _delete_by_sweep(sync: SyncParts, prepared: PreparedLoad, connection: Connection, how: Deletes) -> int:
     """The count gate: only when the source has fewer rows than we, its ids are listed and compared."""
     schema, top = sync.target.schema, prepared.top
     there = sync.connector.count(top.table.resource)
@@ -186,7 +182,7 @@ def _store_rejected(prepared: PreparedLoad, connection: Connection, schema: str)
 
 
 def _record(
-    sync: Sync, prepared: PreparedLoad, load: TableLoad, outcome: _Outcome, catalog: CatalogConnection
+    sync: SyncParts, prepared: PreparedLoad, load: TableLoad, outcome: _Outcome, catalog: CatalogConnection
 ) -> TableReport:
     table_id, top = load.table.id, load is prepared.top
     columns = load.plan.columns
@@ -257,7 +253,7 @@ def _cursor_after(prepared: PreparedLoad) -> str | None:
     return prepared.cursor_after if prepared.cursor_after is not None else before
 
 
-def _move_cursor(sync: Sync, prepared: PreparedLoad, rows_deleted: int, catalog: CatalogConnection) -> None:
+def _move_cursor(sync: SyncParts, prepared: PreparedLoad, rows_deleted: int, catalog: CatalogConnection) -> None:
     """Also where nothing moved: the fence is checked, and the time of the last live load is kept."""
     # a row marked as deleted may come back just as it was, and must then be loaded again
     keep = sync.connector.has_history and not rows_deleted
@@ -265,7 +261,7 @@ def _move_cursor(sync: Sync, prepared: PreparedLoad, rows_deleted: int, catalog:
     advance_cursor(catalog, prepared.top.table.id, _cursor_after(prepared), boundary, sync.fence)
 
 
-def _partitions(sync: Sync, prepared: PreparedLoad) -> tuple[str | None, str]:
+def _partitions(sync: SyncParts, prepared: PreparedLoad) -> tuple[str | None, str]:
     grain, timezone = sync.plan.source.partitions.every, sync.plan.org.timezone
     window = sync.plan.window
     if window is not None and sync.connector.has_history:

@@ -13,27 +13,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from psycopg import errors as pg_errors
-
-from datasense_assets.catalog.models import Deletes, SourceTable, table_name
+from datasense_assets.catalog.models import SourceTable
 from datasense_assets.connectors.base import Connector
-from datasense_assets.connectors.errors import BadConfig, ResourceGone
-from datasense_assets.ingest import claims
+from datasense_assets.connectors.errors import ResourceGone
 from datasense_assets.ingest.changes import note_removed
-from datasense_assets.ingest.copying import FEW_ROWS
 from datasense_assets.ingest.errors import LoadMismatch, WindowRefused, source_error, telling_full_disk
 from datasense_assets.ingest.finishing import finish_load
 from datasense_assets.ingest.memory import give_memory_back
-from datasense_assets.ingest.prepared import PreparedLoad, TableLoad
+from datasense_assets.ingest.parts import SyncParts
+from datasense_assets.ingest.prepared import PreparedLoad
 from datasense_assets.ingest.preparing import prepare_load
 from datasense_assets.ingest.report import SyncPlan, TableReport
-from datasense_assets.ingest.schema import (
-    TableShape,
-    ensure_tables,
-    special_columns,
-)
 from datasense_assets.ingest.skipping import UnchangedTable, report_unchanged
-from datasense_assets.warehouse.held import HeldConnection
 from datasense_assets.warehouse.organizations import WarehouseTarget
 
 if TYPE_CHECKING:
@@ -58,22 +49,9 @@ class Sync:
     Made by `open_sync`; use it as a context manager, so that its scratch folder goes when it ends.
     """
 
-    def __init__(
-        self,
-        plan: SyncPlan,
-        *,
-        connector: Connector,
-        target: WarehouseTarget,
-        catalog: Engine,
-        scratch: Path,
-        fence: int,
-        progress: Callable[[str, int], None] | None = None,
-    ) -> None:
+    def __init__(self, parts: SyncParts, scratch: Path) -> None:
         """Keep the parts; nothing is opened before the first `prepare`."""
-        self.plan, self.connector, self.target, self.catalog = plan, connector, target, catalog
-        self.fence = fence
-        self.progress = progress
-        self.warehouse = HeldConnection(target)
+        self.parts = parts
         give_memory_back()
         scratch.mkdir(parents=True, exist_ok=True)
         self._folder = Path(tempfile.mkdtemp(prefix="load-", dir=scratch))
@@ -89,7 +67,7 @@ class Sync:
     ) -> None:
         """Close what is open and throw the scratch folder away."""
         self._let_go(None)
-        self.warehouse.close()
+        self.parts.warehouse.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def prepare(self, table: SourceTable) -> PreparedLoad | UnchangedTable:
@@ -105,12 +83,12 @@ class Sync:
         try:
             with telling_full_disk(self._folder):
                 self._count += 1
-                prepared = prepare_load(self, table, self._folder / f"{self._count:03d}")
+                prepared = prepare_load(self.parts, table, self._folder / f"{self._count:03d}")
                 self._let_go(prepared if isinstance(prepared, PreparedLoad) else None)
                 return prepared
         except ResourceGone as error:
-            with self.catalog.begin() as catalog:
-                change = note_removed(catalog, self.plan, table.id, table.slug)
+            with self.parts.catalog.begin() as catalog:
+                change = note_removed(catalog, self.parts.plan, table.id, table.slug)
             users = ", ".join(each.recipe for each in change.affects) if change is not None else ""
             if not users:
                 raise
@@ -125,64 +103,15 @@ class Sync:
             LoadMismatch: the warehouse does not hold what was read.
         """
         if isinstance(prepared, UnchangedTable):
-            return report_unchanged(self, prepared)
+            return report_unchanged(self.parts, prepared)
         prepared.let_go()
-        return finish_load(self, prepared)
+        return finish_load(self.parts, prepared)
 
     def _let_go(self, following: PreparedLoad | None) -> None:
         """Close what the last load, which may have failed, has left open."""
         last, self._last = self._last, following
         if last is not None:
             last.let_go()
-
-    def ensure(self, prepared: PreparedLoad) -> None:
-        """Make and widen the load's tables, once.
-
-        Raises:
-            FenceLost: another load of the table has begun since.
-            BadConfig: something in the warehouse stands in the way, such as a view over a column that must widen.
-        """
-        if prepared.ensured:
-            return
-        shapes = [self.shape_of(each) for each in prepared.tables]
-        try:
-            with self.warehouse.transaction() as connection:
-                claims.write(connection, prepared.claim)
-                ensure_tables(connection, self.target.schema, shapes)
-        except (pg_errors.FeatureNotSupported, pg_errors.DependentObjectsStillExist) as error:
-            raise BadConfig(
-                f"The columns of {prepared.top.warehouse_table} cannot take new types: {error.diag.message_primary}"
-                f" ({error.diag.message_detail}).",
-                advice="Drop the view that depends on the table, sync, and make it again.",
-            ) from error
-        prepared.ensured = True
-        if sum(each.expected for each in prepared.tables) > FEW_ROWS:
-            # what comes now takes its time, and connections of its own
-            self.warehouse.close()
-
-    def shape_of(self, load: TableLoad) -> TableShape:
-        """How the table looks in the warehouse."""
-        return TableShape(
-            load.warehouse_table,
-            load.table.title or load.info.title or load.table.slug,
-            special_columns(bool(load.path), self.tracks_deletes),
-            load.plan.columns,
-            load.plan.conversions,
-        )
-
-    @property
-    def tracks_deletes(self) -> bool:
-        """Whether tables have `_ds_deleted_at`."""
-        return self.plan.source.deletes is Deletes.MARK
-
-    @property
-    def is_live(self) -> bool:
-        """Whether the load is of how things are now, and not of a part that is read again."""
-        return not self.plan.again or not self.connector.has_history
-
-    def warehouse_table(self, table: SourceTable) -> str:
-        """The table's name in the warehouse."""
-        return table_name(self.plan.source.slug, table.slug)
 
 
 def open_sync(
@@ -196,6 +125,4 @@ def open_sync(
     progress: Callable[[str, int], None] | None = None,
 ) -> Sync:
     """A sync of one source, by the run that holds its lease with that `fence`; `progress` gets table and rows read."""
-    return Sync(
-        plan, connector=connector, target=target, catalog=catalog, scratch=scratch, fence=fence, progress=progress
-    )
+    return Sync(SyncParts(plan, connector, target, catalog, fence, progress), scratch)

@@ -27,6 +27,7 @@ from datasense_assets.ingest.boundary import Boundary
 from datasense_assets.ingest.dataset import LoadedTable, build_load
 from datasense_assets.ingest.errors import WindowRefused
 from datasense_assets.ingest.keeping import KeptPages, request_key
+from datasense_assets.ingest.parts import SyncParts
 from datasense_assets.ingest.planning import Warehouse, declared_types, is_declared, plan_columns, refuse_other_header
 from datasense_assets.ingest.prepared import PreparedLoad, TableLoad, TablePath, content_hash, same_shape
 from datasense_assets.ingest.reading import copy_stats, discovered, read_pages, stats_since
@@ -38,10 +39,8 @@ from datasense_assets.ingest.skipping import UnchangedTable, ask_whether_changed
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from datasense_assets.ingest.load import Sync
 
-
-def prepare_load(sync: Sync, table: SourceTable, folder: Path) -> PreparedLoad | UnchangedTable:
+def prepare_load(sync: SyncParts, table: SourceTable, folder: Path) -> PreparedLoad | UnchangedTable:
     """As `Sync.prepare`; `folder` is the load's own."""
     now = datetime.now(UTC)
     _refuse_past_window(sync, now)
@@ -137,7 +136,7 @@ def prepare_load(sync: Sync, table: SourceTable, folder: Path) -> PreparedLoad |
     return prepared
 
 
-def _refuse_past_window(sync: Sync, now: datetime) -> None:
+def _refuse_past_window(sync: SyncParts, now: datetime) -> None:
     window = sync.plan.window
     if window is not None and not sync.connector.has_history and not window.start <= now < window.end:
         raise WindowRefused(
@@ -147,7 +146,7 @@ def _refuse_past_window(sync: Sync, now: datetime) -> None:
         )
 
 
-def request_of(sync: Sync, table: SourceTable, cursor: CursorRow | None) -> ReadRequest:
+def request_of(sync: SyncParts, table: SourceTable, cursor: CursorRow | None) -> ReadRequest:
     """What to ask the source for; `cursor` None where there is none, or where it says nothing any more."""
     if not sync.connector.has_history:
         return ReadRequest(table.resource, key=table.key)
@@ -159,7 +158,7 @@ def request_of(sync: Sync, table: SourceTable, cursor: CursorRow | None) -> Read
     return ReadRequest(table.resource, cursor=known, key=table.key)
 
 
-def kept_of(sync: Sync, table: SourceTable, request: ReadRequest, infos: dict[TablePath, TableInfo]) -> KeptPages:
+def kept_of(sync: SyncParts, table: SourceTable, request: ReadRequest, infos: dict[TablePath, TableInfo]) -> KeptPages:
     """Where pages of this very request are kept. Who reads all or a part again wants it as it is now, so only
     another attempt at the same run goes on with what an earlier one has read.
     """
@@ -173,14 +172,16 @@ def _known_tables(tables: list[SourceTable], table: SourceTable) -> dict[TablePa
     return {each.path: each for each in tables if each.resource == table.resource}
 
 
-def _has_rows_of(sync: Sync, status: TableStatus | None, tables: list[TableLoad]) -> bool:
+def _has_rows_of(sync: SyncParts, status: TableStatus | None, tables: list[TableLoad]) -> bool:
     """Whether as many rows are there as the last load left: none deleted or added by hand."""
     with sync.warehouse.transaction() as warehouse:
         there = count_rows(warehouse, sync.target.schema, tables[0].warehouse_table)
     return status is not None and there == status.row_count
 
 
-def _is_intact(sync: Sync, warehouse: Any, known: dict[TablePath, SourceTable], status: TableStatus | None) -> bool:
+def _is_intact(
+    sync: SyncParts, warehouse: Any, known: dict[TablePath, SourceTable], status: TableStatus | None
+) -> bool:
     """Whether all that was ever loaded is still there: no table and no column dropped by hand."""
     if status is None or status.loaded_at is None:
         return False
@@ -193,7 +194,7 @@ def _is_intact(sync: Sync, warehouse: Any, known: dict[TablePath, SourceTable], 
 
 
 def _shape(
-    sync: Sync,
+    sync: SyncParts,
     infos: dict[TablePath, TableInfo],
     known: dict[TablePath, SourceTable],
     scratches: dict[TablePath, TableScratch],
@@ -221,7 +222,7 @@ def _shape(
     return tables
 
 
-def _loaded_table(sync: Sync, prepared: PreparedLoad, load: TableLoad) -> LoadedTable:
+def _loaded_table(sync: SyncParts, prepared: PreparedLoad, load: TableLoad) -> LoadedTable:
     def begin() -> int:
         if not prepared.needs_load:
             return 0

@@ -12,7 +12,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 from psycopg import Connection
 
@@ -29,13 +28,11 @@ from datasense_assets.catalog.state import (
 )
 from datasense_assets.connectors.base import ReadStats
 from datasense_assets.ingest import claims, settle
+from datasense_assets.ingest.parts import SyncParts
 from datasense_assets.ingest.reading import copy_stats, stats_since
 from datasense_assets.ingest.report import TableReport
 from datasense_assets.ingest.schema import PG_TYPES, count_rows, existing_types
 from datasense_assets.ingest.windows import live_partitions
-
-if TYPE_CHECKING:
-    from datasense_assets.ingest.load import Sync
 
 LOADING_VERSION = 4
 """To be raised whenever the same source would be loaded to other rows, columns or types than before."""
@@ -57,7 +54,7 @@ class UnchangedTable:
         """Nothing: there is nothing to merge."""
 
 
-def ask_whether_changed(sync: Sync, table: SourceTable, now: datetime) -> UnchangedTable | Fingerprint | None:
+def ask_whether_changed(sync: SyncParts, table: SourceTable, now: datetime) -> UnchangedTable | Fingerprint | None:
     """Ask the source for its fingerprint, before anything is read: what is read is then never older than that.
 
     Returns the table as it is where nothing has changed; else what to keep with the load, None where the source says
@@ -92,7 +89,7 @@ def ask_whether_changed(sync: Sync, table: SourceTable, now: datetime) -> Unchan
     return UnchangedTable(tuple(tables), last.read_at, cursor, stats_since(before, stats), notes, now)
 
 
-def load_terms(sync: Sync, table: SourceTable) -> str:
+def load_terms(sync: SyncParts, table: SourceTable) -> str:
     """A hash of all that a load of the table depends on besides its source's content."""
     source, target = sync.plan.source, sync.target
     terms = [
@@ -104,7 +101,7 @@ def load_terms(sync: Sync, table: SourceTable) -> str:
     return hashlib.blake2b(written.encode(), digest_size=16).hexdigest()
 
 
-def is_whole(connection: Connection, sync: Sync, tables: Sequence[SourceTable], top: TableStatus) -> bool:
+def is_whole(connection: Connection, sync: SyncParts, tables: Sequence[SourceTable], top: TableStatus) -> bool:
     """Whether the warehouse holds the tables as they were loaded: columns, types, number of rows."""
     if top.loaded_at is None:
         return False
@@ -119,7 +116,7 @@ def is_whole(connection: Connection, sync: Sync, tables: Sequence[SourceTable], 
     return count_rows(connection, sync.target.schema, name) == top.row_count
 
 
-def report_unchanged(sync: Sync, unchanged: UnchangedTable) -> list[TableReport]:
+def report_unchanged(sync: SyncParts, unchanged: UnchangedTable) -> list[TableReport]:
     """Record that the tables are as fresh as this moment, under the lease's fence; nothing else is written.
 
     Raises:
@@ -144,7 +141,7 @@ def report_unchanged(sync: Sync, unchanged: UnchangedTable) -> list[TableReport]
 
 
 def _report(
-    sync: Sync,
+    sync: SyncParts,
     unchanged: UnchangedTable,
     table: SourceTable,
     status: TableStatus | None,

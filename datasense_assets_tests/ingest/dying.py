@@ -36,7 +36,7 @@ POINTS: dict[str, tuple[str, str]] = {
     "when it has claimed the table": ("datasense_assets.ingest.claims:begin", "after"),
     "after its first page": ("datasense_assets.ingest.scratch:TableScratch.add", "after"),
     "when all is read": ("datasense_assets.ingest.preparing:read_pages", "after"),
-    "before the tables it made are committed": ("datasense_assets.ingest.load:ensure_tables", "after"),
+    "before the tables it made are committed": ("datasense_assets.ingest.parts:ensure_tables", "after"),
     "when the first rows are typed": ("datasense_assets.ingest.rows:_typed", "after"),
     "when the rows are staged": ("dlt.destinations.job_client_impl:SqlLoadJob.run", "before"),
     "when the first table is merged": ("dlt.destinations.job_client_impl:SqlLoadJob.run", "after"),

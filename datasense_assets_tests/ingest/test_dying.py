@@ -76,7 +76,7 @@ def test_a_paused_worker_changes_nothing_with_what_it_read_before(
     with world.open(org, source, fake, fence=6) as stale:
         old = stale.prepare(world.tables(source)["visits"])
         if paused == "before its merge":
-            stale.ensure(old)
+            stale.parts.ensure(old)
         fake.rows["visits"][2]["n"] = "more"
         world.sync(org, source, fake, fence=7)
         with pytest.raises(FenceLost):
@@ -155,7 +155,7 @@ def test_first_loads_of_one_organisation_at_once(world: World, org: Organization
     def make(sync: Sync, prepared: Any) -> None:
         barrier.wait()
         try:
-            sync.ensure(prepared)
+            sync.parts.ensure(prepared)
         except BaseException as error:  # noqa: BLE001 - shown by the assertion
             errors.append(error)
 

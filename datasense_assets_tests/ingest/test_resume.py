@@ -236,10 +236,10 @@ def test_a_run_that_lost_its_lease_keeps_nothing_over_the_one_that_took_it(world
 def _slowly(sync: Any, world: World, source: Source) -> Iterator[None]:
     """The reading of a load, stopped after some pages and gone on with by the caller."""
     table = world.tables(source)["visits"]
-    infos = {info.path: info for info in sync.connector.describe("visits")}
-    request = request_of(sync, table, None)
-    kept = kept_of(sync, table, request, infos)
-    for number, _ in enumerate(kept.read(sync.connector, request)):
+    infos = {info.path: info for info in sync.parts.connector.describe("visits")}
+    request = request_of(sync.parts, table, None)
+    kept = kept_of(sync.parts, table, request, infos)
+    for number, _ in enumerate(kept.read(sync.parts.connector, request)):
         if number == 12:
             yield
     yield

@@ -151,7 +151,7 @@ def test_a_load_that_dies_between_new_type_and_new_rows_is_made_good(world: Worl
     fake.rows["visits"][1]["v"] = "2"
     set_types(world, v="integer")
     with world.open(org, source, fake) as died:
-        died.ensure(died.prepare(world.tables(source)["visits"]))
+        died.parts.ensure(died.prepare(world.tables(source)["visits"]))
     assert values(world) == [1, None]
     world.sync(org, source, fake)
     assert values(world) == [1, 2]
