@@ -10,10 +10,9 @@ from datasense_assets.recipes.language.columns import Case
 from datasense_assets.recipes.language.conditions import WITHOUT_VALUE, AllOf, AnyOf, Comparison, Not
 from datasense_assets.recipes.language.reshaping import Deduplicate, Pivot, Unpivot
 from datasense_assets.recipes.language.rows import Filter, Limit, Sort
-from datasense_assets.recipes.language.step import StepBase
+from datasense_assets.recipes.language.step import StepBase, step_label
 from datasense_assets.recipes.language.tables import Aggregate, Join, Union
 from datasense_assets.recipes.language.windows import FillMissing, Window
-from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 
 _SCATTER = (Join, Union, Aggregate, Pivot, Unpivot, Window, Deduplicate, FillMissing)

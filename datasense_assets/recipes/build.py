@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 
 from datasense_assets.catalog.state import LastBuild
-from datasense_assets.recipes.compiling.compile import compile_recipe
+from datasense_assets.recipes.compiling.compile import Compiled, compile_recipe
 from datasense_assets.recipes.compiling.lineage import Source
 from datasense_assets.recipes.compiling.statement import postgres_type
 from datasense_assets.recipes.language.derived import LabelValues
@@ -21,7 +21,7 @@ from datasense_assets.recipes.preview import mask, personal_columns
 from datasense_assets.recipes.questions import answered_questions, ask
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
-from datasense_assets.recipes.versions import build_key, columns_hash, definition_hash, local_day, short_hash
+from datasense_assets.recipes.versions import build_key, columns_hash, local_day, short_hash
 from datasense_assets.warehouse.columns import ColumnSpec
 from datasense_assets.warehouse.reading import fetch_rows
 from datasense_assets.warehouse.swap import SessionLimits
@@ -104,7 +104,7 @@ def build_recipe(
     today = local_day(limits.timezone, datetime.now(UTC))
     compiled = compile_recipe(recipe, inputs)
     specs = tuple(ColumnSpec(name, postgres_type(dtype)) for name, dtype in compiled.schema.items())
-    definition = definition_hash(compiled, recipe, specs, limits.timezone, today)
+    definition = _definition_hash(compiled, recipe, specs, limits.timezone, today)
     key = None if versions is None else build_key(definition, versions, compiled.clock, today)
     hidden = personal_columns(compiled, inputs.values())
     maker = Maker(connection, org_schema, recipe, compiled, specs, limits, tuple(inputs.values()), hidden, inspect)
@@ -149,4 +149,20 @@ def build_recipe(
         content_hash=made.content or (uuid.uuid4().hex if key is None else short_hash(key)),
         built_for=None if compiled.clock == "none" else today,
         uses_labels=any(isinstance(step, LabelValues) for step in recipe.steps),
+    )
+
+
+def _definition_hash(
+    compiled: Compiled, recipe: Recipe, columns: Sequence[ColumnSpec], timezone: str, today: date
+) -> str:
+    """Equal when the same inputs give the same table: SQL, columns, how the table is kept and described, time zone."""
+    return short_hash(
+        compiled.sql,
+        columns_hash(columns),
+        [column.comment for column in columns],
+        recipe.output.model_dump(mode="json"),
+        recipe.description or recipe.title,
+        timezone,
+        # rows that were made on another day must not stand beside those of today
+        today.isoformat() if compiled.increment is not None and compiled.clock == "day" else "",
     )

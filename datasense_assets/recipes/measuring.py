@@ -9,8 +9,8 @@ from psycopg import sql
 
 from datasense_assets.recipes.compiling.stored import DELETED_AT
 from datasense_assets.recipes.errors import RecipeWarning
+from datasense_assets.recipes.language.step import step_label
 from datasense_assets.recipes.language.tables import Join
-from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.warehouse.swap import SessionLimits, apply_limits

@@ -13,6 +13,7 @@ from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.errors import CODES, Code, RecipeError, RecipeErrors, nearest
 from datasense_assets.recipes.language.checks import CHECK_MODELS, Check, TableChecks
 from datasense_assets.recipes.language.conditions import UNION_TAG
+from datasense_assets.recipes.language.step import step_label
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.language.values import MAX_DEPTH
 from datasense_assets.recipes.recipe import Recipe
@@ -76,13 +77,6 @@ def _sibling(path: str, name: str) -> tuple[str, str]:
     """The error that a misspelt field causes besides its own: the field meant is missing."""
     parent, dot, _ = path.rpartition(".")
     return "missing_field", parent + dot + name
-
-
-def step_label(index: int, step: Any) -> str:
-    """The step as people call it: `Step 3 (join)`, with its id where it has one. `step` is a model or raw data."""
-    op, step_id = (step.get(name) if isinstance(step, dict) else getattr(step, name, None) for name in ("op", "id"))
-    name = f"{op} {step_id!r}" if isinstance(step_id, str) and step_id else f"{op}"
-    return f"Step {index + 1} ({name})" if isinstance(op, str) else f"Step {index + 1}"
 
 
 def path_text(location: Location) -> str:

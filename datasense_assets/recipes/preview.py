@@ -14,7 +14,7 @@ from psycopg import sql
 from datasense_assets.recipes.compiling.compile import Checked, Compiled, compile_recipe
 from datasense_assets.recipes.compiling.kinds import kind_of
 from datasense_assets.recipes.compiling.stages import Stage, compile_stages
-from datasense_assets.recipes.parsing import step_label
+from datasense_assets.recipes.language.step import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.warehouse.errors import WarehouseError

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from datasense_assets.recipes.errors import Code, RecipeError, RecipeErrors
 from datasense_assets.recipes.formula import FormulaErrors, rename_references
+from datasense_assets.recipes.language.step import step_label
 from datasense_assets.recipes.language.values import NewName
-from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 

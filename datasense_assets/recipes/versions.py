@@ -15,8 +15,6 @@ from zoneinfo import ZoneInfo
 if TYPE_CHECKING:
     import psycopg
 
-    from datasense_assets.recipes.compiling.compile import Compiled
-    from datasense_assets.recipes.recipe import Recipe
     from datasense_assets.warehouse.columns import ColumnSpec
 
 COMPILER_VERSION = 18
@@ -42,22 +40,6 @@ def local_day(timezone: str, moment: datetime) -> date:
 def columns_hash(columns: Sequence[ColumnSpec]) -> str:
     """Equal for equal columns: names, types and their order."""
     return short_hash([[column.name, column.pg_type] for column in columns])
-
-
-def definition_hash(
-    compiled: Compiled, recipe: Recipe, columns: Sequence[ColumnSpec], timezone: str, today: date
-) -> str:
-    """Equal when the same inputs give the same table: SQL, columns, how the table is kept and described, time zone."""
-    return short_hash(
-        compiled.sql,
-        columns_hash(columns),
-        [column.comment for column in columns],
-        recipe.output.model_dump(mode="json"),
-        recipe.description or recipe.title,
-        timezone,
-        # rows that were made on another day must not stand beside those of today
-        today.isoformat() if compiled.increment is not None and compiled.clock == "day" else "",
-    )
 
 
 def build_key(definition: str, versions: Mapping[str, int], clock: Clock, today: date) -> str | None:

@@ -43,8 +43,7 @@ from datasense_assets.recipes.compiling.statement import select_statement
 from datasense_assets.recipes.compiling.stored import DELETED_AT, stored_rows
 from datasense_assets.recipes.errors import RecipeError, RecipeErrors, RecipeWarning, nearest
 from datasense_assets.recipes.language.derived import LabelValues
-from datasense_assets.recipes.language.step import StepBase
-from datasense_assets.recipes.parsing import step_label
+from datasense_assets.recipes.language.step import StepBase, step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.recipes.versions import COMPILER_VERSION, Clock

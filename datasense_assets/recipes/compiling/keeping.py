@@ -14,9 +14,8 @@ from datasense_assets.recipes.compiling.lineage import passed_columns
 from datasense_assets.recipes.compiling.stored import DELETED_AT
 from datasense_assets.recipes.errors import RecipeError, nearest
 from datasense_assets.recipes.language.output import ROW_WISE
-from datasense_assets.recipes.language.step import StepBase
+from datasense_assets.recipes.language.step import StepBase, step_label
 from datasense_assets.recipes.language.windows import FillMissing
-from datasense_assets.recipes.parsing import step_label
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 

@@ -1,4 +1,4 @@
-"""What every step has, and the checks that several steps share."""
+"""What every step has, what it is called, and the checks that several steps share."""
 
 from __future__ import annotations
 
@@ -45,3 +45,10 @@ class OneOf(Shape):
         if not given and not self.one_of_optional:
             raise PydanticCustomError("missing_field", "needs {names}", {"names": names, "field": self.one_of[0]})
         return self
+
+
+def step_label(index: int, step: Any) -> str:
+    """The step as people call it: `Step 3 (join)`, with its id where it has one. `step` is a model or raw data."""
+    op, step_id = (step.get(name) if isinstance(step, dict) else getattr(step, name, None) for name in ("op", "id"))
+    name = f"{op} {step_id!r}" if isinstance(step_id, str) and step_id else f"{op}"
+    return f"Step {index + 1} ({name})" if isinstance(op, str) else f"Step {index + 1}"
