@@ -215,9 +215,9 @@ def _look_at_recipe(data: Any, org: str | None) -> tuple[list[Problem], list[Rec
         return [], form_warnings(read_without_tables(data))
     from datasense_assets.recipes.compiling.compile import check_recipe
     from datasense_assets.recipes.inputs import input_table_refs
-    from datasense_assets.recipes.parsing import parse
+    from datasense_assets.recipes.recipe import Recipe
 
     with open_catalog() as catalog, catalog.connect() as connection:
         stored = read_organization(connection, org)
-    recipe = parse(data, lambda readable: input_table_refs(readable, stored))
+    recipe = Recipe.parse(data, lambda readable: input_table_refs(readable, stored))
     return [], check_recipe(recipe, input_table_refs(recipe, stored)).warnings

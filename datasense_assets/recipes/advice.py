@@ -8,18 +8,18 @@ from typing import Any
 from datasense_assets.recipes.errors import RecipeWarning
 from datasense_assets.recipes.language.columns import Case
 from datasense_assets.recipes.language.conditions import WITHOUT_VALUE, AllOf, AnyOf, Comparison, Not
+from datasense_assets.recipes.language.recipe import RecipeModel
 from datasense_assets.recipes.language.reshaping import Deduplicate, Pivot, Unpivot
 from datasense_assets.recipes.language.rows import Filter, Limit, Sort
 from datasense_assets.recipes.language.step import StepBase, step_label
 from datasense_assets.recipes.language.tables import Aggregate, Join, Union
 from datasense_assets.recipes.language.windows import FillMissing, Window
-from datasense_assets.recipes.recipe import Recipe
 
 _SCATTER = (Join, Union, Aggregate, Pivot, Unpivot, Window, Deduplicate, FillMissing)
 """Steps after which a `sort` before them means nothing any more: they make other rows, or order them for themselves."""
 
 
-def form_warnings(recipe: Recipe) -> list[RecipeWarning]:
+def form_warnings(recipe: RecipeModel) -> list[RecipeWarning]:
     """Inputs that nothing uses, conditions that nothing can meet, limits that keep any rows."""
     found = [*_unused_inputs(recipe)]
     is_sorted = False
@@ -43,7 +43,7 @@ def form_warnings(recipe: Recipe) -> list[RecipeWarning]:
     return found
 
 
-def _unused_inputs(recipe: Recipe) -> Iterator[RecipeWarning]:
+def _unused_inputs(recipe: RecipeModel) -> Iterator[RecipeWarning]:
     used = recipe.used_inputs()
     for alias, reference in recipe.inputs.items():
         if alias not in used:

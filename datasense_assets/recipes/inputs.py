@@ -25,6 +25,7 @@ from datasense_assets.recipes.compiling.compile import check_recipe
 from datasense_assets.recipes.compiling.kinds import CANONICAL
 from datasense_assets.recipes.errors import RecipeErrors
 from datasense_assets.recipes.keys import result_keys
+from datasense_assets.recipes.language.recipe import RecipeModel
 from datasense_assets.recipes.preview import personal_columns
 from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
@@ -56,7 +57,7 @@ def ibis_type(pg_type: str) -> dt.DataType:
 
 
 def input_table_refs(
-    recipe: Recipe,
+    recipe: RecipeModel,
     organization: Organization,
     connection: psycopg.Connection | None = None,
     *,
@@ -72,7 +73,7 @@ def input_table_refs(
 
 
 def _resolve(
-    recipe: Recipe,
+    recipe: RecipeModel,
     organization: Organization,
     connection: psycopg.Connection | None,
     schema: str,

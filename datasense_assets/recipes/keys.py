@@ -7,18 +7,18 @@ from typing import Any
 
 from datasense_assets.recipes.language.checks import UniqueCheck
 from datasense_assets.recipes.language.columns import Drop, Rename, Select
+from datasense_assets.recipes.language.recipe import RecipeModel
 from datasense_assets.recipes.language.reshaping import Deduplicate, Pivot
 from datasense_assets.recipes.language.rows import Filter, Limit, Sort
 from datasense_assets.recipes.language.step import StepBase
 from datasense_assets.recipes.language.tables import Aggregate, Join, Union
-from datasense_assets.recipes.recipe import Recipe
 
 Key = frozenset[str]
 
 _UNTOUCHED = (Filter, Sort, Limit)
 
 
-def result_keys(recipe: Recipe, keys_of: Callable[[str], Iterable[Key]]) -> frozenset[Key]:
+def result_keys(recipe: RecipeModel, keys_of: Callable[[str], Iterable[Key]]) -> frozenset[Key]:
     """The keys of the result; `keys_of` gives those of an input by alias. A declared unique check counts as one."""
     keys = frozenset(keys_of(recipe.start))
     for step in recipe.steps:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,23 +13,24 @@ from datasense_assets.catalog.models import ColumnType
 from datasense_assets.recipes.errors import CODES, Code, RecipeError, RecipeErrors, nearest
 from datasense_assets.recipes.language.checks import CHECK_MODELS, Check, TableChecks
 from datasense_assets.recipes.language.conditions import UNION_TAG
+from datasense_assets.recipes.language.recipe import RecipeModel
 from datasense_assets.recipes.language.step import step_label
 from datasense_assets.recipes.language.steps import STEP_MODELS
 from datasense_assets.recipes.language.values import MAX_DEPTH
-from datasense_assets.recipes.recipe import Recipe
 
 if TYPE_CHECKING:
     from datasense_assets.recipes.compiling.partly import Tables
 
 Location = tuple[int | str, ...]
+_Recipe = TypeVar("_Recipe", bound=RecipeModel)
 
 
-def parse(data: Any, tables: Tables | None = None) -> Recipe:
+def read_recipe(model: type[_Recipe], data: Any, tables: Tables | None) -> _Recipe:
     """See `Recipe.parse`. Where the form is wrong, what can be read of the rest is held against `tables` too."""
     if _too_deep(data):
         raise RecipeErrors([RecipeError("invalid_value", "", f"The recipe is nested deeper than {MAX_DEPTH} levels.")])
     try:
-        return Recipe.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         found = [_translate(detail, data) for detail in error.errors(include_url=False)]
     misspelt = {_sibling(one.path, one.suggestion) for one in found if one.code == "unknown_field" and one.suggestion}
@@ -46,7 +47,7 @@ _PLACE = re.compile(r"(\w+)(?:\[(\d+)\])?")
 def _place(error: RecipeError) -> tuple[int, int]:
     """Where in the recipe an error belongs: the number of the field, and in it that of the step or check."""
     place = _PLACE.match(error.path)
-    fields = list(Recipe.model_fields)
+    fields = list(RecipeModel.model_fields)
     if place is None or place[1] not in fields:
         return -1 if place is None else len(fields), 0
     return fields.index(place[1]), int(place[2] or -1)
@@ -250,8 +251,8 @@ def _pick(models: list[type[BaseModel]], tag: str) -> list[type[BaseModel]]:
 
 
 def _model_at(loc: Location) -> type[BaseModel] | None:
-    """The model that a location leads to, by walking the annotations from `Recipe`."""
-    models: list[type[BaseModel]] = [Recipe]
+    """The model that a location leads to, by walking the annotations from `RecipeModel`."""
+    models: list[type[BaseModel]] = [RecipeModel]
     for part in loc:
         if isinstance(part, int):
             continue

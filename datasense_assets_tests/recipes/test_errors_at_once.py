@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from datasense_assets.recipes import Recipe, RecipeError, RecipeErrors, TableRef
 from datasense_assets.recipes.compiling.compile import known_errors
-from datasense_assets.recipes.parsing import parse, parse_checks
+from datasense_assets.recipes.parsing import parse_checks
 from datasense_assets_tests.at_length import DEEP, examples
 from datasense_assets_tests.recipes.chooser import Chooser, made_by
 from datasense_assets_tests.recipes.fuzz import NOW, ODD_VALUES, SPITEFUL
@@ -45,7 +45,7 @@ def whole(*steps: Any, **more: Any) -> dict[str, Any]:
 
 def errors_of(data: Any, tables: dict[str, TableRef] | None = None) -> list[RecipeError]:
     try:
-        recipe = parse(data, None if tables is None else lambda _: tables)
+        recipe = Recipe.parse(data, None if tables is None else lambda _: tables)
     except RecipeErrors as errors:
         return list(errors.errors)
     return known_errors(recipe, tables or {})

@@ -43,8 +43,8 @@ from datasense_assets.recipes.compiling.statement import select_statement
 from datasense_assets.recipes.compiling.stored import DELETED_AT, stored_rows
 from datasense_assets.recipes.errors import RecipeError, RecipeErrors, RecipeWarning, nearest
 from datasense_assets.recipes.language.derived import LabelValues
+from datasense_assets.recipes.language.recipe import RecipeModel
 from datasense_assets.recipes.language.step import StepBase, step_label
-from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 from datasense_assets.recipes.versions import COMPILER_VERSION, Clock
 
@@ -86,7 +86,7 @@ _checked: OrderedDict[str, Checked] = OrderedDict()
 _cache_lock = threading.Lock()
 
 
-def compile_recipe(recipe: Recipe, inputs: Mapping[str, TableRef], *, sample: int | None = None) -> Compiled:
+def compile_recipe(recipe: RecipeModel, inputs: Mapping[str, TableRef], *, sample: int | None = None) -> Compiled:
     """The recipe over the tables of its inputs, by alias. Needs no connection.
 
     With `sample`, only that many rows of the first input are read (for previews). Results are kept in the process by
@@ -127,7 +127,7 @@ class Checked:
     warnings: list[RecipeWarning]
 
 
-def check_recipe(recipe: Recipe, inputs: Mapping[str, TableRef]) -> Checked:
+def check_recipe(recipe: RecipeModel, inputs: Mapping[str, TableRef]) -> Checked:
     """As `compile_recipe`, without writing the SQL, which is two thirds of the work.
 
     Only where steps are so entangled that the SQL writer may give up is it asked. Results are kept in the same way.
@@ -155,7 +155,7 @@ def check_recipe(recipe: Recipe, inputs: Mapping[str, TableRef]) -> Checked:
     return checked
 
 
-def known_errors(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[RecipeError]:
+def known_errors(recipe: RecipeModel, inputs: Mapping[str, TableRef]) -> list[RecipeError]:
     """Every mistake that shows with the tables that are there: a formula or a pattern cannot be read without any.
 
     What hangs on columns of a table that is not there is passed over, and so is that it is not there.
@@ -167,7 +167,7 @@ def known_errors(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[RecipeE
     return []
 
 
-def _warnings(recipe: Recipe, context: Context) -> list[RecipeWarning]:
+def _warnings(recipe: RecipeModel, context: Context) -> list[RecipeWarning]:
     return sorted([*form_warnings(recipe), *context.warnings], key=_place)
 
 
@@ -187,7 +187,7 @@ def _depth(root: ops.Node) -> int:
     return depths[root]
 
 
-def _cache_key(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None) -> str:
+def _cache_key(recipe: RecipeModel, inputs: Mapping[str, TableRef], sample: int | None) -> str:
     tables = [
         [alias, ref.schema, ref.table, [[name, str(dtype)] for name, dtype in ref.columns.items()], _keys(ref)]
         for alias, ref in sorted(inputs.items())
@@ -202,7 +202,7 @@ def _keys(ref: TableRef) -> list[list[str]]:
     return sorted(sorted(key) for key in ref.keys)
 
 
-def _labels_used(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[Any]:
+def _labels_used(recipe: RecipeModel, inputs: Mapping[str, TableRef]) -> list[Any]:
     """The choice labels, when a step writes them into the SQL; else a new translation of a form changes nothing."""
     if not any(isinstance(step, LabelValues) for step in recipe.steps):
         return []
@@ -211,7 +211,7 @@ def _labels_used(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[Any]:
     ]
 
 
-def _compile(recipe: Recipe, inputs: Mapping[str, TableRef], sample: int | None, key: str) -> Compiled:
+def _compile(recipe: RecipeModel, inputs: Mapping[str, TableRef], sample: int | None, key: str) -> Compiled:
     frame, context = run_steps(recipe, inputs, sample)
     context.errors.extend(output_errors(recipe, frame, context))
     if context.errors:
@@ -260,7 +260,7 @@ def _place(warning: RecipeWarning) -> tuple[bool, int]:
     return step is not None, int(step[1]) if step else 0
 
 
-def names_before(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[tuple[str, ...]]:
+def names_before(recipe: RecipeModel, inputs: Mapping[str, TableRef]) -> list[tuple[str, ...]]:
     """Names of the columns before each step, and after the last one."""
     names: list[tuple[str, ...]] = []
     frame, _ = run_steps(recipe, inputs, None, seen=lambda before, _: names.append(before.names))
@@ -268,7 +268,7 @@ def names_before(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[tuple[s
 
 
 def run_steps(
-    recipe: Recipe,
+    recipe: RecipeModel,
     inputs: Mapping[str, TableRef],
     sample: int | None,
     seen: Callable[[Frame, Context], None] = lambda *_: None,
@@ -312,7 +312,7 @@ NOTHING = Frame(ibis.table({UNKNOWN: "string"}, name=UNKNOWN), frozenset({UNKNOW
 """A table of which nothing is known."""
 
 
-def output_errors(recipe: Recipe, frame: Frame, context: Context) -> list[RecipeError]:
+def output_errors(recipe: RecipeModel, frame: Frame, context: Context) -> list[RecipeError]:
     """What is wrong with `output` and `checks`, held against the frame after the steps."""
     found: list[RecipeError] = []
     names = [

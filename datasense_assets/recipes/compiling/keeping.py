@@ -14,9 +14,9 @@ from datasense_assets.recipes.compiling.lineage import passed_columns
 from datasense_assets.recipes.compiling.stored import DELETED_AT
 from datasense_assets.recipes.errors import RecipeError, nearest
 from datasense_assets.recipes.language.output import ROW_WISE
+from datasense_assets.recipes.language.recipe import RecipeModel
 from datasense_assets.recipes.language.step import StepBase, step_label
 from datasense_assets.recipes.language.windows import FillMissing
-from datasense_assets.recipes.recipe import Recipe
 from datasense_assets.recipes.tableref import TableRef
 
 ROW_ID, LOADED_AT = "_ds_row_id", "_ds_loaded_at"
@@ -50,7 +50,7 @@ class Increment:
     tracks_deletes: bool
 
 
-def keeping_errors(recipe: Recipe, frame: Frame) -> list[RecipeError]:
+def keeping_errors(recipe: RecipeModel, frame: Frame) -> list[RecipeError]:
     """What stands against `output.materialize`; nothing where it is `table`."""
     if recipe.output.materialize == "view":
         return list(_view_errors(frame.table))
@@ -59,7 +59,7 @@ def keeping_errors(recipe: Recipe, frame: Frame) -> list[RecipeError]:
     return []
 
 
-def increment_of(recipe: Recipe, frame: Frame, ref: TableRef) -> Increment | None:
+def increment_of(recipe: RecipeModel, frame: Frame, ref: TableRef) -> Increment | None:
     """For a recipe that is kept incrementally and has no mistakes; else None."""
     if recipe.output.key is None:
         return None
@@ -67,7 +67,7 @@ def increment_of(recipe: Recipe, frame: Frame, ref: TableRef) -> Increment | Non
     return Increment(recipe.output.key[0], loaded_at, ref.schema, ref.table, DELETED_AT in ref.columns)
 
 
-def _increment_errors(recipe: Recipe, frame: Frame) -> Iterator[RecipeError]:
+def _increment_errors(recipe: RecipeModel, frame: Frame) -> Iterator[RecipeError]:
     place = "output.materialize"
     advice = "leave materialize out, and the table is made anew at each build."
     if InputReference.parse(recipe.inputs[recipe.start]).source is None:

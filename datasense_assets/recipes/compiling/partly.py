@@ -16,12 +16,12 @@ from datasense_assets.recipes.compiling.compile import NOTHING, Gap, output_erro
 from datasense_assets.recipes.errors import RecipeError
 from datasense_assets.recipes.language.checks import CHECK_MODELS, MAX_CHECKS, RowCountCheck
 from datasense_assets.recipes.language.output import Output
+from datasense_assets.recipes.language.recipe import MAX_STEPS, RecipeModel
 from datasense_assets.recipes.language.step import StepBase
 from datasense_assets.recipes.language.steps import STEP_MODELS
-from datasense_assets.recipes.recipe import MAX_STEPS, Recipe
 from datasense_assets.recipes.tableref import TableRef
 
-Tables = Callable[[Recipe], Mapping[str, TableRef]]
+Tables = Callable[[RecipeModel], Mapping[str, TableRef]]
 """The tables of a recipe's inputs, by alias, of which only name and inputs can be relied on."""
 
 _MOST_INPUTS = 100
@@ -52,14 +52,14 @@ def more_check_errors(data: Any, form: Sequence[RecipeError]) -> list[RecipeErro
     return [error for error in found if not _is_told(error.path, told)]
 
 
-def _readable(data: Mapping[Any, Any], *, rightly: bool) -> Recipe:
+def _readable(data: Mapping[Any, Any], *, rightly: bool) -> RecipeModel:
     """The recipe of the parts that can be read. `rightly`: its inputs are of the right form."""
     steps: list[Any] = [_read(STEP_MODELS, "op", step) or Gap() for step in _items(data.get("steps"), MAX_STEPS)]
     output = _valid(Output, data.get("output", {})) or Output()
     if not rightly or any(isinstance(step, Gap) for step in steps):
         # How a result can be kept is a matter of all the steps.
         output = output.model_copy(update={"materialize": "table", "key": None})
-    return Recipe.model_construct(
+    return RecipeModel.model_construct(
         version=1,
         name=data["name"] if isinstance(data.get("name"), str) else "unknown",
         inputs=_inputs(data.get("inputs")),
@@ -80,7 +80,7 @@ def _checks(data: Any) -> list[Any]:
     return [_read(CHECK_MODELS, "check", check) or nothing for check in _items(data, MAX_CHECKS)]
 
 
-def _of_unread_steps(data: Mapping[Any, Any], part: Recipe) -> Iterator[RecipeError]:
+def _of_unread_steps(data: Mapping[Any, Any], part: RecipeModel) -> Iterator[RecipeError]:
     """Formulas, patterns and formats in steps of which only other fields are wrong."""
     for index, (step, read) in enumerate(zip(_items(data.get("steps"), MAX_STEPS), part.steps, strict=True)):
         mended, own = _mended(step) if isinstance(read, Gap) else (None, set[str]())

@@ -14,7 +14,7 @@ from datasense_assets.recipes.compiling.compile import counting, known_columns, 
 from datasense_assets.recipes.compiling.frame import Lossy
 from datasense_assets.recipes.compiling.statement import select_statement
 from datasense_assets.recipes.errors import RecipeErrors
-from datasense_assets.recipes.recipe import Recipe
+from datasense_assets.recipes.language.recipe import RecipeModel
 from datasense_assets.recipes.tableref import TableRef
 
 
@@ -42,7 +42,7 @@ class Stage:
         return [counting(item, self.known) for item in self.casts]
 
 
-def compile_stages(recipe: Recipe, inputs: Mapping[str, TableRef], *, sample: int | None = None) -> list[Stage]:
+def compile_stages(recipe: RecipeModel, inputs: Mapping[str, TableRef], *, sample: int | None = None) -> list[Stage]:
     """The first input and what each step leaves; `sample` as in `compile_recipe`.
 
     Raises:
