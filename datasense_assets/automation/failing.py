@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 if TYPE_CHECKING:
-    from datasense_assets.catalog.troubles import Trouble
+    from datasense_assets.catalog.state.alerts import Trouble
 
 CATALOG_KEY = dg.AssetKey(["_platform", "catalog"])
 CHECK_NAME = "nothing_fails"

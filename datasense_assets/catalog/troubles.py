@@ -7,13 +7,13 @@ trouble: somebody meant it, unless the platform did (an open breaker).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, RowMapping, text
 
 from datasense_assets.catalog.expiring import expiring_credentials
 from datasense_assets.catalog.lateness import late_recipes, late_sources
+from datasense_assets.catalog.state.alerts import Trouble
 
 # What may pass by itself is told only when it did not: the third time in a row.
 _MAY_PASS = ("unavailable", "throttled")
@@ -22,30 +22,6 @@ _QUEUE_DELAY = timedelta(minutes=15)
 _FEWEST_RUNS = 20
 _FAILURE_RATE = 0.05
 _MOST_PATHS = 10
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """One thing that is wrong. `subject`: `source`, `recipes/name`, or '' for the platform (`org_id` None).
-
-    `fingerprint` changes when there is something new to say of it; `what` and `advice` are sentences without a value of
-    anybody's data; `since`: when it began, where that is known.
-    """
-
-    org_id: int | None
-    org_slug: str
-    kind: str
-    subject: str
-    fingerprint: str
-    what: str
-    advice: str
-    since: datetime | None = None
-
-    @property
-    def path(self) -> str:
-        """`org/source`, `org/recipes/name`, or `platform`."""
-        return f"{self.org_slug}/{self.subject}" if self.org_id is not None else "platform"
-
 
 _FAILING = """
 SELECT o.id AS org_id, o.slug AS org_slug, s.slug AS subject, st.failure_kind, st.failure_message, st.failure_advice,

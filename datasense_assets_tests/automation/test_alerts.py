@@ -31,8 +31,8 @@ from datasense_assets.catalog.manifest import parse_manifest
 from datasense_assets.catalog.migrate import migrate
 from datasense_assets.catalog.models import Alerting
 from datasense_assets.catalog.state import FailureRecord, record_source_result
-from datasense_assets.catalog.state.alerts import open_alerts
-from datasense_assets.catalog.troubles import Trouble, troubles
+from datasense_assets.catalog.state.alerts import Trouble, open_alerts
+from datasense_assets.catalog.troubles import troubles
 from datasense_assets.running import owners
 from datasense_assets.settings import Settings, get_settings
 from datasense_assets.warehouse.database import engine

@@ -16,6 +16,7 @@ from datasense_assets.catalog.state.alerts import (
     Message,
     OpenAlert,
     Recipient,
+    Trouble,
     add_messages,
     change_alert,
     close_alert,
@@ -27,7 +28,6 @@ from datasense_assets.catalog.state.alerts import (
     recipients,
     take_schema_changes,
 )
-from datasense_assets.catalog.troubles import Trouble
 
 _KEPT = timedelta(days=90)
 # What was over while only a mail server kept it from being told is told for so long.

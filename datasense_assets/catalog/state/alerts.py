@@ -1,4 +1,4 @@
-"""Alerts and their messages, as rows: what is open, whom to tell, what waits to be sent."""
+"""Troubles as people are told of them, alerts and their messages, as rows: what is open, whom to tell, what waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,29 @@ from sqlalchemy import Connection, text
 from datasense_assets.catalog.credentials import SecretReference
 from datasense_assets.catalog.models import Alerting
 from datasense_assets.catalog.state.discovery import AffectedRecipe, SchemaChange
-from datasense_assets.catalog.troubles import Trouble
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """One thing that is wrong. `subject`: `source`, `recipes/name`, or '' for the platform (`org_id` None).
+
+    `fingerprint` changes when there is something new to say of it; `what` and `advice` are sentences without a value of
+    anybody's data; `since`: when it began, where that is known.
+    """
+
+    org_id: int | None
+    org_slug: str
+    kind: str
+    subject: str
+    fingerprint: str
+    what: str
+    advice: str
+    since: datetime | None = None
+
+    @property
+    def path(self) -> str:
+        """`org/source`, `org/recipes/name`, or `platform`."""
+        return f"{self.org_slug}/{self.subject}" if self.org_id is not None else "platform"
 
 
 @dataclass(frozen=True)
