@@ -21,7 +21,8 @@ def show_alerts(
     as_json: JsonFlag = False,
 ) -> None:
     """Show what is wrong now, the oldest first, and messages that could not be sent yet."""
-    from datasense_assets.catalog.state.alerts import open_alerts, stuck_messages
+    from datasense_assets.catalog.state.alerts import open_alerts
+    from datasense_assets.catalog.state.messages import stuck_messages
 
     with open_catalog() as catalog, catalog.connect() as connection:
         slug = read_organization(connection, org).slug if org is not None else None

@@ -318,7 +318,7 @@ def test_a_look_ends_in_time_and_leaves_what_it_did_not_come_to_for_the_next(wor
 
 
 def test_a_sender_that_dies_leaves_its_messages_to_the_next(world: World, hook: Hook) -> None:
-    from datasense_assets.catalog.state.alerts import claim_messages
+    from datasense_assets.catalog.state.messages import claim_messages
 
     world.fails("forms", REFUSED)
     world.look()

@@ -18,7 +18,7 @@ from datasense_assets.automation.alerts.planning import contact_failed, contact_
 from datasense_assets.automation.alerts.services import Contact, ContactRefused, not_taken, operator_urls
 from datasense_assets.automation.alerts.timing import out_of_quiet_hours
 from datasense_assets.catalog.credentials import SecretMissing, resolve
-from datasense_assets.catalog.state.alerts import (
+from datasense_assets.catalog.state.messages import (
     Waiting,
     claim_messages,
     mark_dropped,

@@ -13,21 +13,17 @@ from sqlalchemy import Connection
 
 from datasense_assets.automation.alerts.timing import send_after
 from datasense_assets.catalog.state.alerts import (
-    Message,
     OpenAlert,
-    Recipient,
     Trouble,
-    add_messages,
     change_alert,
     close_alert,
-    drop_waiting,
     lock_alerts,
     open_alert,
     open_alerts,
     prune_alerts,
-    recipients,
     take_schema_changes,
 )
+from datasense_assets.catalog.state.messages import Message, Recipient, add_messages, drop_waiting, recipients
 
 _KEPT = timedelta(days=90)
 # What was over while only a mail server kept it from being told is told for so long.
