@@ -114,7 +114,7 @@ setup(
             "playwright>=1.48",
             "ruff>=0.9",
             "mypy>=1.14",
-            "import-linter>=2.1",
+            "import-linter>=2.16",
             "types-PyYAML",
             "types-psutil",
         ],
