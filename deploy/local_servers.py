@@ -3,31 +3,12 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from deploy.prod_local import Topology
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-class Missing(Exception):
-    """A program that is not installed, or a service that does not come up: what, and what to do."""
-
-
-def ordinary_user() -> str | None:
-    """Who runs what may not be run by root; None: whoever we are."""
-    if os.geteuid() != 0:
-        return None
-    for name in ("postgres", "nobody"):
-        with suppress(KeyError):
-            return pwd.getpwnam(name).pw_name
-    raise Missing("PostgreSQL does not run as root, and there is no user postgres or nobody. Run this as another user.")
+from deploy.topology import ROOT, Missing, Topology
 
 
 def _program(name: str) -> str:

@@ -15,7 +15,7 @@ from datasense_assets.running.tags import Lane
 from datasense_assets.running.warm import broker
 from datasense_assets.running.warm.worker import _full_name
 from deploy.compose_file import interpolated
-from deploy.prod_local import PORTS, ROOT
+from deploy.topology import PORTS, ROOT
 
 DOCTOR = ["datasense", "doctor", "--"]
 SECRETS = ("POSTGRES_PASSWORD", "DATASENSE_DB_PASSWORD", "PGBOUNCER_PASSWORD", "REDIS_PASSWORD")
