@@ -13,10 +13,8 @@ from datasense_assets.recipes.dalgo.operations import (
     NOT_NEEDED,
     OPERATIONS,
     WITHOUT_STEPS,
-    add_input,
-    recipe_name,
 )
-from datasense_assets.recipes.dalgo.steps import CannotMap, Model
+from datasense_assets.recipes.dalgo.steps import CannotMap, Model, add_input, recipe_name
 from datasense_assets.recipes.errors import RecipeErrors
 from datasense_assets.recipes.recipe import Recipe
 

@@ -12,6 +12,8 @@ from datasense_assets.recipes.formula.names import bracketed
 
 T = ColumnType
 Step = dict[str, Any]
+Config = Mapping[str, Any]
+"""What an operation of Dalgo's says."""
 
 _NUMBER = re.compile(r"-?(?:\d+(?:\.\d+)?|\.\d+)")
 _PG_TYPES: dict[str, ColumnType] = {
@@ -137,3 +139,28 @@ def column_type(written: str, path: str) -> ColumnType:
 def text_literal(text: str) -> str:
     """Text as a formula has it."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def add_input(given: Config, model: Model, path: str) -> str:
+    """The alias of an input of Dalgo's, added to the recipe's; `source` and `model` are the kinds it has."""
+    name, kind = str(given.get("input_name")), given.get("input_type")
+    table = re.sub(r"[^A-Za-z0-9_-]", "_", name)
+    if kind == "source":
+        source = re.sub(r"[^a-z0-9-]", "-", str(given.get("source_name")).lower()).strip("-")[:40]
+        reference = f"source:{source}.{table}"
+    elif kind == "model":
+        reference = f"recipe:{recipe_name(name)}"
+    else:
+        raise CannotMap(f"{path}.input_type", f"{kind!r} is neither source nor model", "Name a table or a model.")
+    for alias, known in model.inputs.items():
+        if known == reference:
+            return alias
+    alias = name if name not in model.inputs else f"{name}_{len(model.inputs) + 1}"
+    model.inputs[alias] = reference
+    return alias
+
+
+def recipe_name(name: str) -> str:
+    """A model's name as a recipe has it."""
+    plain = re.sub(r"[_-]{2,}", "_", re.sub(r"[^a-z0-9_-]", "_", name.lower())).strip("_-")
+    return (plain if plain[:1].isalpha() else f"model_{plain}")[:40].rstrip("_-")
