@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from datasense_assets.assets.asking import changed_since, reading_of, tables_to_load, wanted_resources, window_of
 from datasense_assets.assets.bounds import TimeLimit, refuse_heavy_without_room
 from datasense_assets.assets.checks import check_loaded_table, check_results, refuse_broken, run_waiting_checks
 from datasense_assets.assets.dlt_run import run_dlt
 from datasense_assets.assets.marking import mark_filled
 from datasense_assets.assets.metadata import load_metadata
 from datasense_assets.assets.putting_off import come_back_to_silent, holds_in_vain, put_off_source
-from datasense_assets.assets.reading_mode import Mode, PastOfSnapshot, Reading, choose_reading
-from datasense_assets.catalog.models import Organization, Source, SourceTable
-from datasense_assets.catalog.times import as_utc
+from datasense_assets.assets.reading_mode import Mode, Reading
+from datasense_assets.catalog.models import Organization, Source
 from datasense_assets.connectors.errors import SourceError, Throttled
 from datasense_assets.running import tags as t
 from datasense_assets.running.failures import LEASE_RETRY, as_dagster, as_source_error
@@ -29,7 +29,7 @@ from datasense_assets.running.partitions import source_partitions
 from datasense_assets.settings import get_settings
 
 if TYPE_CHECKING:
-    from datasense_assets.connectors.base import Connector, Window
+    from datasense_assets.connectors.base import Connector
     from datasense_assets.ingest.load import Sync
     from datasense_assets.ingest.report import TableReport
     from datasense_assets.warehouse.organizations import WarehouseTarget
@@ -47,7 +47,7 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
         dagster.RetryRequested: something failed that may pass, or another run holds the source.
         dagster.Failure: a person must mend something; the message says what.
     """
-    reading = _reading(context, org, source)
+    reading = reading_of(context, org, source)
     meter = Meter.of_run(context, "source", source.slug)
     time_limit = TimeLimit.of_run(context, meter.started_at, source)
     started = datetime.now(UTC)
@@ -68,7 +68,7 @@ def load_source(context: dg.AssetExecutionContext, org: Organization, source: So
         # the next night comes by itself, and the others of this one wait for the place
         once = t.ONCE in context.run.tags or (t.REREAD in context.run.tags and holds_in_vain(context, failures, meter))
         raise as_dagster(failures, attempt, once=once, put_off_until=until) from failures[0][1]
-    wanted = _wanted_resources(context, org, source)
+    wanted = wanted_resources(context, org, source)
     refuse_broken(table for table in source.tables if table.resource in wanted)
 
 
@@ -121,24 +121,6 @@ def _record(
         record_source_result(connection, source.id, run_id=run_id, started_at=started, failure=record, counted=counted)
 
 
-def _reading(context: dg.AssetExecutionContext, org: Organization, source: Source) -> Reading:
-    from datasense_assets.connectors import has_history
-
-    current = source_partitions(org, source).get_last_partition_key() or ""
-    asked = list(context.partition_keys) if context.has_partition_key or context.has_partition_key_range else []
-    try:
-        return choose_reading(
-            asked,
-            current,
-            has_history=has_history(source.connector),
-            full=context.run.tags.get(t.FULL) == "true",
-            live=context.run.tags.get(t.LIVE) == "true",
-            reread=t.REREAD in context.run.tags,
-        )
-    except PastOfSnapshot as error:
-        raise dg.Failure(description=str(error), allow_retries=False) from None
-
-
 def _lease(context: dg.AssetExecutionContext, source: Source) -> Any:
     """The right to write this source, for as long as the op runs.
 
@@ -178,12 +160,12 @@ def _load_tables(
         org=org,
         source=source,
         run_id=context.run.run_id,
-        window=_window(org, source, reading),
+        window=window_of(org, source, reading),
         full=reading.mode is Mode.FULL,
-        changed_since=_changed_since(context) if reading.mode is Mode.REREAD else None,
+        changed_since=changed_since(context) if reading.mode is Mode.REREAD else None,
         origin=context.run.tags.get(t.ROOT_RUN, context.run.run_id),
     )
-    tables = _to_load(context, org, source)
+    tables = tables_to_load(context, org, source)
 
     said_at = time.monotonic()
 
@@ -243,51 +225,6 @@ def _collect(failures: list[tuple[str, SourceError]], table: str, error: Excepti
     if failure is None:
         raise error
     failures.append((table, failure))
-
-
-def _window(org: Organization, source: Source, reading: Reading) -> Window | None:
-    from datasense_assets.connectors.base import Window
-    from datasense_assets.ingest.windows import partition_window
-
-    if reading.mode is not Mode.BACKFILL:
-        return None
-    every = source.partitions.every
-    first = partition_window(reading.first, every, org.timezone)
-    last = partition_window(reading.last, every, org.timezone)
-    return Window(start=first.start, end=last.end)
-
-
-def _changed_since(context: dg.AssetExecutionContext) -> datetime:
-    """The moment in the run's tag: the same in every try of the run, so that a read that broke off is gone on with."""
-    asked = context.run.tags[t.REREAD]
-    try:
-        moment = datetime.fromisoformat(asked)
-    except ValueError:
-        raise dg.Failure(
-            description=f"The tag {t.REREAD} is {asked!r}; write a moment such as 2026-01-31T00:00:00+00:00.",
-            allow_retries=False,
-        ) from None
-    return as_utc(moment)
-
-
-def _to_load(context: dg.AssetExecutionContext, org: Organization, source: Source) -> list[SourceTable]:
-    """Top tables that the run selects, by themselves or by a repeat group; on a retry, those not loaded yet."""
-    from datasense_assets.catalog.state import tables_loaded_by
-
-    wanted = _wanted_resources(context, org, source)
-    done: frozenset[int] = frozenset()
-    if context.op_execution_context.retry_number:
-        with catalog_engine().connect() as connection:
-            done = tables_loaded_by(connection, source.id, context.run.run_id)
-    return [
-        table for table in source.tables if table.parent is None and table.resource in wanted and table.id not in done
-    ]
-
-
-def _wanted_resources(context: dg.AssetExecutionContext, org: Organization, source: Source) -> set[str]:
-    """Resources of the tables that the run selects; a repeat group comes with its whole resource."""
-    selected = {tuple(key.path) for key in context.selected_asset_keys}
-    return {table.resource for table in source.tables if table_key(org.slug, source.slug, table.slug) in selected}
 
 
 def _events(
