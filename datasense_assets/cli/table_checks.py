@@ -37,7 +37,7 @@ def _form_errors(checks: Any) -> Iterator[RecipeError]:
             yield RecipeError("invalid_value", path, message)
     if parsed:
         from datasense_assets.recipes.compiling.checks import check_errors
-        from datasense_assets.recipes.compiling.compile import NOTHING
+        from datasense_assets.recipes.compiling.walk import NOTHING
 
         yield from check_errors(parsed, NOTHING, casts=None)
 
@@ -69,9 +69,9 @@ def column_problems(manifest: Manifest, org: Organization) -> list[Problem]:
 
 def _column_errors(checks: Sequence[CheckBase], ref: TableRef, org: Organization) -> list[RecipeError]:
     from datasense_assets.recipes.compiling.checks import check_errors
-    from datasense_assets.recipes.compiling.compile import NOTHING
     from datasense_assets.recipes.compiling.frame import Frame
     from datasense_assets.recipes.compiling.stored import stored_rows
+    from datasense_assets.recipes.compiling.walk import NOTHING
 
     told = {(error.code, error.path) for error in check_errors(checks, NOTHING, casts=None)}
     found = check_errors(checks, Frame(stored_rows(ref)), casts=None)

@@ -379,6 +379,6 @@ def _same_keys(pairs: Collection[Data]) -> set[str]:
 
 
 def _names_before(recipe: Recipe, inputs: Mapping[str, TableRef]) -> list[tuple[str, ...]]:
-    from datasense_assets.recipes.compiling.compile import names_before
+    from datasense_assets.recipes.compiling.walk import names_before
 
     return names_before(recipe, inputs)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datasense_assets.recipes import Recipe, RecipeErrors, TableRef, compile_recipe, rename_column
-from datasense_assets.recipes.compiling.compile import names_before
 from datasense_assets.recipes.compiling.kinds import CANONICAL
+from datasense_assets.recipes.compiling.walk import names_before
 from datasense_assets.recipes.examples import EXAMPLE_LABELS, EXAMPLE_OTHER, EXAMPLE_TABLE
 from datasense_assets.recipes.language.checks import CHECK_MODELS
 from datasense_assets.recipes.language.steps import STEP_MODELS

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from datasense_assets.recipes.compiling.checks import check_errors
-from datasense_assets.recipes.compiling.compile import NOTHING, Gap, output_errors, run_steps
+from datasense_assets.recipes.compiling.walk import NOTHING, Gap, output_errors, run_steps
 from datasense_assets.recipes.errors import RecipeError
 from datasense_assets.recipes.language.checks import CHECK_MODELS, MAX_CHECKS, RowCountCheck
 from datasense_assets.recipes.language.output import Output

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import ibis.expr.types as ir
 
-from datasense_assets.recipes.compiling.compile import counting, known_columns, run_steps
+from datasense_assets.recipes.compiling.compile import counting, known_columns
 from datasense_assets.recipes.compiling.frame import Lossy
 from datasense_assets.recipes.compiling.statement import select_statement
+from datasense_assets.recipes.compiling.walk import run_steps
 from datasense_assets.recipes.errors import RecipeErrors
 from datasense_assets.recipes.language.recipe import RecipeModel
 from datasense_assets.recipes.tableref import TableRef
