@@ -157,7 +157,7 @@ def test_a_scheduled_run_waits_since_its_slot(database_url: str) -> None:
 @contextmanager
 def served(exporter: Any, ready: Any) -> Iterator[str]:
     server = make_server("127.0.0.1", 0, exporter, ready)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

@@ -90,7 +90,7 @@ def serve() -> Iterator[S3StandIn]:
 
     server = make_server("127.0.0.1", 0, whole, threaded=True)
     stand_in.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         import urllib.request
