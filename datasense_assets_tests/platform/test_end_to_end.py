@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytest
 from datasense_assets_tests.places import today
 from datasense_assets_tests.platform.conftest import World
 from datasense_assets_tests.platform.running import ROOT, tags_of, until
-from examples.kobo_faults import slow
+from examples.kobo_faults import Fault, slow
 
 pytestmark = [pytest.mark.xdist_group("platform"), pytest.mark.timeout(600)]
 
@@ -236,7 +237,13 @@ def test_a_load_that_hangs_is_stopped_for_good_and_one_whose_worker_is_killed_is
     for each in (form(world), springs):
         each.add({k: v for k, v in each.submissions[-1].items() if not k.startswith(("_", "meta/"))})
     # a server that says nothing more, where nothing but the end of the process ends the wait for it
-    world.kobo.fail(slow(300, path=form(world).uid, times=2), slow(300, path=springs.uid))
+    asked = threading.Event()
+
+    def hold() -> None:
+        asked.set()
+        world.kobo.stopping.wait(300)
+
+    world.kobo.fail(slow(300, path=form(world).uid, times=2), Fault(path=springs.uid, act=hold))
     stopped = world.ui.click(hangs, tags={"dagster/max_runtime": "12"})
     lost = world.ui.click(killed)
 
@@ -248,6 +255,8 @@ def test_a_load_that_hangs_is_stopped_for_good_and_one_whose_worker_is_killed_is
     pid = until("its worker works", worker)
     held = "SELECT count(*) FROM datasense.leases WHERE owner LIKE %s AND expires_at > now()"
     until("it holds the source", lambda: world.platform.rows(held, f"{lost}/%") == [(1,)])
+    # one that is killed before that leaves the silence to the run in its place
+    until("it waits for the server", asked.is_set)
     os.kill(pid, signal.SIGKILL)
     # the minute for which a lease outlives its owner is not waited for
     world.platform.execute("UPDATE datasense.leases SET expires_at = now() WHERE owner LIKE %s", f"{lost}/%")
