@@ -25,7 +25,7 @@ from datasense_assets.settings import get_settings
 from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.kubernetes import chart
 from datasense_assets_tests.places import free_port
-from datasense_assets_tests.platform.running import ROOT, Platform, until
+from datasense_assets_tests.platform.running import HASTE, ROOT, Platform, until
 from datasense_assets_tests.stand_ins.kubernetes import Cluster, serve
 from examples.kobo_faults import Fault
 from examples.kobo_stand_in import serve as serve_kobo
@@ -232,7 +232,8 @@ def _start(stack: ExitStack, values: chart.Values, platform: Platform, home: Pat
     # a daemon that finds no code server looks again only after a minute
     until("the code server answers", lambda: _listens(deployment["port"]), seconds=90)
     daemon = ["dagster-daemon", "run", "-w", str(home / "workspace.yaml")]
-    stack.enter_context(_process("daemon", daemon, home, environment))
+    hasty = {**environment, "PYTHONPATH": f"{HASTE}{os.pathsep}{ROOT}"}
+    stack.enter_context(_process("daemon", daemon, home, hasty))
 
 
 def _listens(port: int) -> bool:

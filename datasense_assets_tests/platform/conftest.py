@@ -56,8 +56,9 @@ def world(module_database: str, kobo: Any, tmp_path_factory: pytest.TempPathFact
         variables={
             "CLEAN_WATER_KOBO_TOKEN": "demo-token-of-clean-water",
             "HIMALAYA_SPRINGS_KOBO_TOKEN": "demo-token-of-himalaya-springs",
-            "DATASENSE_DUE_INTERVAL_SECONDS": "5",
-            "DATASENSE_RECIPES_INTERVAL_SECONDS": "5",
+            "DATASENSE_DUE_INTERVAL_SECONDS": "2",
+            "DATASENSE_RECIPES_INTERVAL_SECONDS": "2",
+            "DATASENSE_ALERTS_INTERVAL_SECONDS": "3",
             "DATASENSE_LOG_FORMAT": "json",
         },
     )

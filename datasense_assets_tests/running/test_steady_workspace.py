@@ -22,7 +22,7 @@ from datasense_assets.running import workspace as steady
 from datasense_assets.running.workspace import SteadyWorkspace
 from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.places import free_port
-from datasense_assets_tests.platform.running import ROOT, Platform, until
+from datasense_assets_tests.platform.running import HASTE, ROOT, Platform, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -110,6 +110,7 @@ def test_nothing_is_read_again_until_a_server_or_the_file_is_another(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.start("one", "wells")
+    monkeypatch.setattr(steady, "LOOK_SECONDS", 0.2)
     with workspace_of(served) as workspace:
         first = read(workspace)
         workspace.refresh_workspace()
@@ -138,8 +139,9 @@ def test_nothing_is_read_again_until_a_server_or_the_file_is_another(
 
 
 @pytest.mark.filterwarnings("ignore:Error loading repository location one")
-def test_a_server_that_was_away_is_read_when_it_is_back(served: Served) -> None:
+def test_a_server_that_was_away_is_read_when_it_is_back(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     served.start("one", "wells")
+    monkeypatch.setattr(steady, "LOOK_SECONDS", 0.2)
     with workspace_of(served) as workspace:
         served.end("one")
         until("it is not there", lambda: assets_of(workspace) == {"one": set()}, seconds=60)
@@ -182,7 +184,8 @@ def test_the_web_ui_shows_a_new_graph_under_its_prefix_and_lets_nobody_change_an
         words = [sys.executable, "-m", "datasense_assets.cli.main", "webserver", "-w", str(served.file)]
         words += ["-p", str(port), "--read-only", "--path-prefix", "/data"]
         with (tmp_path / "ui.log").open("w") as log:
-            process = subprocess.Popen(words, cwd=ROOT, env=platform.environment, stdout=log, stderr=log)
+            environment = {**platform.environment, "PYTHONPATH": str(HASTE)}
+            process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
 
             def shown() -> dict[str, Any] | None:

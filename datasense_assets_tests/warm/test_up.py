@@ -20,7 +20,7 @@ from datasense_assets.cli.main import app
 from datasense_assets.settings import get_settings
 from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.places import free_port
-from datasense_assets_tests.platform.running import ROOT, Graphql, Platform, until
+from datasense_assets_tests.platform.running import HASTE, ROOT, Graphql, Platform, until
 from datasense_assets_tests.warm.conftest import manifest, redis_program
 from datasense_assets_tests.warm.gates import serve_gates
 
@@ -101,8 +101,9 @@ def test_one_command_runs_everything_keeps_it_alive_and_leaves_nothing_behind(
             "--lane",
             "interactive=2",
         ]
+        environment = {**platform.environment, "PYTHONPATH": str(HASTE)}
         with log.open("w") as out:
-            process = subprocess.Popen(words, cwd=ROOT, env=platform.environment, stdout=out, stderr=out)
+            process = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=out, stderr=out)
         try:
             until("it is up", lambda: _up(process, log), seconds=150)
             tree = psutil.Process(process.pid)
