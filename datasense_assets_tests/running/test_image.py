@@ -17,6 +17,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+# one process builds it, and not each that gets one of these tests
+pytestmark = pytest.mark.xdist_group("image")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
