@@ -9,18 +9,24 @@ import sys
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+import typer.testing
 import yaml
 from psycopg import sql
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from datasense_assets.cli.main import app
 from datasense_assets.running.owners import catalog_engine
 from datasense_assets.settings import get_settings
+
+# The commands are the same each time, and making all of them takes as long as what one of them does.
+typer.testing._get_command = cache(get_command)
 
 TOWNS = "code,town,people\n1,Ajmer,542000\n2,Alwar,322000\n3,Sikar,n/a\n"
 
