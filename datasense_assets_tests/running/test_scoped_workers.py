@@ -134,7 +134,7 @@ def world(server_url: str, platform_template: str, tmp_path_factory: pytest.Temp
         }
         (home / "manifest.yaml").write_text(yaml.safe_dump(manifest))
         made.platform.datasense("apply", str(home / "manifest.yaml"))
-        made.platform.process("sync", "clean-water/wells", "--local")
+        made.platform.datasense("sync", "clean-water/wells", "--local")
         made.platform.execute(MANY)
         # a webserver with its code server, and no daemon
         with made.platform.dagster_dev("-m", "dagster_webserver", seconds=300):
