@@ -24,7 +24,18 @@ settings.load_profile("shared-machine")
 
 # Groups of tests that share what takes long to start, and so stay in one process: the longest first, or whoever gets it
 # last works on alone when all others are done.
-_LONGEST = ("platform", "warm", "queueing", "cli-runs", "kubernetes", "scoped", "pipeline", "recipe-servers")
+_LONGEST = (
+    "platform",
+    "warm",
+    "queueing",
+    "cli-runs",
+    "scoped",
+    "kubernetes",
+    "up",
+    "pipeline",
+    "recipe-servers",
+    "image",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

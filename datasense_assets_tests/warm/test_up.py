@@ -24,7 +24,7 @@ from datasense_assets_tests.platform.running import HASTE, ROOT, Graphql, Platfo
 from datasense_assets_tests.warm.conftest import manifest, redis_program
 from datasense_assets_tests.warm.gates import serve_gates
 
-pytestmark = [pytest.mark.xdist_group("warm"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("up"), pytest.mark.timeout(300)]
 
 
 @pytest.fixture
