@@ -123,10 +123,14 @@ def _on_platforms(scenario: Scenario, price: float, platforms: int) -> Answer:
         now = _sized(replace(part, machines=replace(machines, shared=shared)))
         if shared and now.machines.workers > 1:
             continue
+        before: Answer | None = None
         for _ in range(_MORE_MACHINES):
             found = answer(now, price)
             if found.in_time or (found.waited_for and found.waited_for[0][0] == "the daemon"):
                 break
+            if before and found.p95 >= before.p95 and found.failed_to_start >= before.failed_to_start:
+                break
+            before = found
             more = max(now.machines.workers + 1, round(now.machines.workers * 1.15))
             now = replace(now, machines=replace(now.machines, workers=more))
             if shared:
