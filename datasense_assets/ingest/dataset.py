@@ -6,6 +6,7 @@ All that depends on how dlt works inside is here, in `dlt_jobs` and in `copying`
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -206,7 +207,8 @@ def _resource(table: LoadedTable, folder: Path) -> DltResource:
         "skip_unchanged_rows": True,
     }
     return dlt.resource(
-        staged(),
+        # not the generator itself: dlt would look for its module among all modules, 0.1 s in every new process
+        itertools.chain(staged()),
         name=table.name,
         columns=_hints(table),
         file_format="parquet",

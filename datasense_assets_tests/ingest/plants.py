@@ -300,9 +300,9 @@ def plot(
         )
         with world.catalog.begin() as connection:
             apply_manifest(connection, parse_manifest(text, tmp_path / "manifest.yaml"))
-        # dozens of syncs within a minute are more than Google allows one account
+        # dozens of syncs within a minute are more than Google, KoboToolbox and ODK Central allow one account
         world.execute(
-            "INSERT INTO datasense.quota_limits (name, calls) "
-            "VALUES ('google_sheets.user', 100000), ('google_sheets.project', 100000), ('odk_central.account', 100000)"
+            "INSERT INTO datasense.quota_limits (name, calls) VALUES ('google_sheets.user', 100000), "
+            "('google_sheets.project', 100000), ('kobo.account', 100000), ('odk_central.account', 100000)"
         )
         yield Field(world, plant, full)
