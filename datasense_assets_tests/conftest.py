@@ -15,7 +15,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from datasense_assets.catalog.migrate import SCHEMA, migrate
-from datasense_assets_tests.places import server_home
+from datasense_assets_tests.places import in_memory, server_home
+
+# A sync makes and removes dozens of folders, each of which costs a disk's file system ten times what memory does.
+if in_memory() is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(in_memory()))
 
 # How long an example takes says more of what else the machine does than of the code.
 settings.register_profile("shared-machine", deadline=None)

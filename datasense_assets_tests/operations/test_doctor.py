@@ -283,7 +283,7 @@ def pooler_url(database_url: str, tmp_path: Path) -> Any:
         shutil.chown(users, "postgres")
         command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
     for folder in tmp_path.parents:
-        if folder.owner() == "root" and str(folder).startswith("/tmp/") and os.geteuid() == 0:
+        if folder.owner() == "root" and "pytest-" in str(folder) and os.geteuid() == 0:
             folder.chmod(folder.stat().st_mode | 0o055)
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
