@@ -101,7 +101,7 @@ def sheets(monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
 
 def apply(yard: Yard, case: Case) -> None:
     tables = [{"slug": name, "resource": name} for name in TABLES]
-    yard.apply({"slug": "forms", **case.source, "tables": tables, "partitions": {"start": "2026-01-01"}})
+    yard.apply({"slug": "forms", **case.source, "tables": tables, "partitions": {"start": today(ago=30)}})
 
 
 @pytest.mark.parametrize("kind", [kobo, scto, sheets])

@@ -44,7 +44,7 @@ class Homes:
 
     def apply(self, *recipes: dict[str, Any]) -> None:
         source = {"slug": "homes", "connector": "kobo", "config": {"base_url": self.url}, "schedule": "daily"}
-        source |= {"credentials": {"token": {"env": "CLEAN_WATER_KOBO_TOKEN"}}, "partitions": {"start": "2025-09-01"}}
+        source |= {"credentials": {"token": {"env": "CLEAN_WATER_KOBO_TOKEN"}}, "partitions": {"start": today(ago=30)}}
         self.yard.apply({**source, "tables": [{"slug": "homes", "resource": "aHomes"}]}, recipes=list(recipes))
 
     def sync(self) -> None:

@@ -49,7 +49,7 @@ def apply(yard: Yard, server: StandIn, **config: Any) -> int:
             "config": {"base_url": server.url, "full_read": "never", **config},
             "credentials": {"token": {"env": "CLEAN_WATER_KOBO_TOKEN"}},
             "tables": [{"slug": "visits", "resource": "aVisits"}],
-            "partitions": {"start": "2026-01-01"},
+            "partitions": {"start": today(ago=60)},
             "deletes": "mark",
         }
     )

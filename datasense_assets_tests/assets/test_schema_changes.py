@@ -91,7 +91,7 @@ def test_a_file_that_changes_its_columns_keeps_data_and_names_what_breaks(yard: 
 
 
 def test_a_form_that_changes_is_told_question_by_question(yard: Yard, kobo: Any) -> None:
-    yard.apply(forms(kobo, partitions={"start": "2025-09-01"}))
+    yard.apply(forms(kobo, partitions={"start": today(ago=30)}))
     sync(yard, f"{FORMS}/visits")
     form = kobo.site.accounts["demo-token-of-clean-water"][0]
     survey = form.content["survey"]
@@ -127,7 +127,7 @@ def test_a_repeat_group_that_a_form_has_no_more_is_told_once_whatever_old_submis
     form.add({"name": "old", "kids": [{"kids/age": "7"}]}, at=datetime.now(UTC) - 40 * day)
     with serve([form], token=TOKEN) as server:
         source = {"slug": "homes", "connector": "kobo", "config": {"base_url": server.url}, "schedule": "daily"}
-        source |= {"credentials": {"token": {"env": "CLEAN_WATER_KOBO_TOKEN"}}, "partitions": {"start": "2025-09-01"}}
+        source |= {"credentials": {"token": {"env": "CLEAN_WATER_KOBO_TOKEN"}}, "partitions": {"start": today(ago=45)}}
         yard.apply({**source, "tables": [{"slug": "homes", "resource": "aHomes"}]})
         path = "clean_water/homes"
         assert yard.run(path, partition=today()).success
@@ -172,7 +172,7 @@ def test_a_form_that_is_gone_stays_as_it_was_and_its_readers_are_named(yard: Yar
         "inputs": {"visits": "source:health_forms.visits"},
         "steps": [{"op": "limit", "rows": 5}],
     }
-    yard.apply(forms(kobo, partitions={"start": "2025-09-01"}), recipes=[reader])
+    yard.apply(forms(kobo, partitions={"start": today(ago=30)}), recipes=[reader])
     sync(yard, f"{FORMS}/visits")
     before = yard.rows("SELECT count(*) FROM org_clean_water.health_forms__visits")
     with_fault = missing()

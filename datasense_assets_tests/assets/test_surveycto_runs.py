@@ -32,7 +32,7 @@ def server(form: Form) -> Iterator[StandIn]:
         yield running
 
 
-def apply(yard: Yard, server: StandIn, monkeypatch: pytest.MonkeyPatch, **config: Any) -> None:
+def apply(yard: Yard, server: StandIn, monkeypatch: pytest.MonkeyPatch, start: str = "", **config: Any) -> None:
     monkeypatch.setenv("SCTO_USER", USER)
     monkeypatch.setenv("SCTO_PASS", PASSWORD)
     yard.apply(
@@ -42,7 +42,7 @@ def apply(yard: Yard, server: StandIn, monkeypatch: pytest.MonkeyPatch, **config
             "config": {"server": server.url, **config},
             "credentials": {"username": {"env": "SCTO_USER"}, "password": {"env": "SCTO_PASS"}},
             "tables": [{"slug": "households", "resource": "household_survey"}],
-            "partitions": {"start": "2026-01-01"},
+            "partitions": {"start": start or today(ago=30)},
         }
     )
 
@@ -102,7 +102,7 @@ def test_what_lately_came_without_a_repeat_says_nothing_of_the_form(
 def test_a_backfill_loads_exactly_its_days_in_the_organisations_time(
     yard: Yard, server: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apply(yard, server, monkeypatch)
+    apply(yard, server, monkeypatch, start="2026-01-01")
     done = yard.run(f"{PATH}/households", partition="2026-01-11")
     assert done.success, done.failures
     villages = yard.rows("SELECT village FROM org_clean_water.survey__households ORDER BY 1")
