@@ -335,6 +335,7 @@ def settled(value: Any, is_whole: bool) -> Any:
 @given(tree=TREES, i=st.one_of(st.none(), st.integers(-(10**6), 10**6)), n=st.one_of(st.none(), st.floats(-1e6, 1e6)))
 @example(tree=("^", ("-", 2), 2), i=None, n=None)
 @example(tree=("%", ("-", 7), 3), i=None, n=None)
+@example(tree=("%", 0, ("%", 0, ("%", 0.0, 2**62))), i=None, n=None)
 @example(tree=("-", 10, ("-", 3, 2)), i=None, n=None)
 def test_arithmetic_agrees_with_python(connected: FormulaDatabase, tree: Tree, i: int | None, n: float | None) -> None:
     assume(n is None or n == 0 or abs(n) > 1e-6)
@@ -343,7 +344,13 @@ def test_arithmetic_agrees_with_python(connected: FormulaDatabase, tree: Tree, i
     except Far:
         assume(False)
     connected.fill({"i": "integer", "n": "number"}, [[i, n]])
-    result = connected.one(written(tree))
+    try:
+        result = connected.one(written(tree))
+    except FormulaErrors as refused:
+        # a remainder writes its divisor out several times, so three in one another may be more than is taken
+        assert {error.code for error in refused.errors} == {"too_complex"}
+        assert written(tree).count("%") >= 3
+        return
     if expected is None or whole(tree):
         assert result == expected
     else:
