@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -55,7 +56,14 @@ class Served:
         words = [str(Path(sys.executable).parent / "dagster"), "code-server", "start", "-f", f"{name}.py"]
         words += ["-h", "127.0.0.1", "-p", str(port), "--location-name", name]
         with (self.folder / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(words, cwd=self.folder, stdout=log, stderr=log)
+            self.processes[name] = subprocess.Popen(
+                words,
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
+                # an inherited ignored SIGINT would make it deaf to SIGTERM too
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+            )
         self.stack.callback(self.end, name)
         until(f"{name} answers", lambda: self.answers(name), seconds=60)
         servers = [
