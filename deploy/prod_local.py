@@ -44,6 +44,7 @@ class Services:
         """Nothing is started yet."""
         self.topology = topology
         self.running: dict[str, subprocess.Popen[bytes]] = {}
+        self._well: set[str] = set()
 
     @contextmanager
     def started(self) -> Iterator[None]:
@@ -113,11 +114,13 @@ class Services:
         return False
 
     def _await(self, name: str) -> None:
+        """Until it is well for the first time: to ask again for each that depends on it imports Dagster each time."""
         pause, end = threading.Event(), time.monotonic() + READY_SECONDS
-        while not self.is_well(name):
+        while name not in self._well and not self.is_well(name):
             if self.running[name].poll() is not None or time.monotonic() > end:
                 raise Missing(f"{name} does not come up:\n{self.log(name)}")
-            pause.wait(1.0)
+            pause.wait(0.5)
+        self._well.add(name)
 
     def log(self, name: str) -> str:
         """The last that a service has said."""
