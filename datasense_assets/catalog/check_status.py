@@ -8,8 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
-from datasense_assets.catalog.circles import CIRCLE_FIX, Waiting, looks, reference_text
-from datasense_assets.catalog.models import InputReference, identifier
+from datasense_assets.catalog.circles import CIRCLE_FIX, Waiting, looks
+from datasense_assets.catalog.models import InputReference
 from datasense_assets.catalog.state.stale import INPUTS
 
 
@@ -143,13 +143,13 @@ def _tell_circles(
     waiting = {org: Waiting() for org in looking}
     ids: dict[tuple[int, str], tuple[int | None, int | None]] = {}
     for row in connection.execute(text(_TABLES), binds):
-        owner = InputReference(source=identifier(row.source), table=identifier(row.slug))
-        ids[row.org_id, reference_text(owner)] = (row.id, None)
+        owner = InputReference.of_table(row.source, row.slug)
+        ids[row.org_id, owner.text] = (row.id, None)
         waiting[row.org_id].add_looks(owner, looks("", row.checks))
     for row in connection.execute(text(_RECIPES), binds):
-        owner = InputReference(recipe=identifier(row.name))
-        ids[row.org_id, reference_text(owner)] = (None, row.id)
-        waiting[row.org_id].add_inputs(identifier(row.name), (InputReference(**each) for each in row.inputs or ()))
+        owner = InputReference.of_recipe(row.name)
+        ids[row.org_id, owner.text] = (None, row.id)
+        waiting[row.org_id].add_inputs(owner, (InputReference(**each) for each in row.inputs or ()))
         waiting[row.org_id].add_looks(owner, looks("", row.checks))
     for org, graph in waiting.items():
         for look, circle in graph.circles():

@@ -45,15 +45,15 @@ class Waiting:
         self._for: dict[str, list[str]] = {}
         self._looks: list[tuple[str, str, Look]] = []
 
-    def add_inputs(self, recipe: str, inputs: Iterable[InputReference]) -> None:
-        """Let a recipe (as an identifier) wait for its inputs."""
-        self._for.setdefault(f"recipe:{recipe}", []).extend(map(reference_text, inputs))
+    def add_inputs(self, recipe: InputReference, inputs: Iterable[InputReference]) -> None:
+        """Let a recipe wait for its inputs."""
+        self._for.setdefault(recipe.text, []).extend(each.text for each in inputs)
 
     def add_looks(self, owner: InputReference, found: Iterable[Look]) -> None:
         """Let a table or recipe wait for the recipes that its checks look into; itself it is looked into at once."""
-        name = reference_text(owner)
+        name = owner.text
         for look in found:
-            into = reference_text(look.into)
+            into = look.into.text
             if look.blocks and look.into.recipe is not None and into != name:
                 self._for.setdefault(name, []).append(into)
                 self._looks.append((name, into, look))
@@ -82,10 +82,3 @@ class Waiting:
         while way[-1] != start:
             way.append(before[way[-1]])
         return way[::-1]
-
-
-def reference_text(reference: InputReference) -> str:
-    """The reference as recipes and checks write it, with identifiers."""
-    if reference.recipe is not None:
-        return f"recipe:{reference.recipe}"
-    return f"source:{reference.source}.{reference.table}"

@@ -134,7 +134,7 @@ def delete_recipe(
     path = f"{org_slug}/recipes/{name}"
     if row is None:
         raise _unknown("recipe", path, f"datasense list recipes --org {org_slug}")
-    impacts = tuple(impact_of_deleting(connection, row["org_id"], [f"recipe:{identifier(name)}"]))
+    impacts = tuple(impact_of_deleting(connection, row["org_id"], [InputReference.of_recipe(name).text]))
     checks = tuple(
         f"a check of {each['owner']} would not hold: it looks into {each['looked_into']}."
         for each in connection.execute(text(_CHECKS), {"org": row["org_id"]}).mappings()

@@ -29,10 +29,10 @@ def reference_problems(
             except ValueError as error:
                 yield Problem(path=path, message=f"{error}.")
                 continue
-            name = identifier(str(recipe.get("name")))
-            waiting.add_inputs(name, [reference])
+            owner = InputReference.of_recipe(str(recipe.get("name")))
+            waiting.add_inputs(owner, [reference])
             if reference.recipe is not None:
-                graph.setdefault(name, set()).add(reference.recipe)
+                graph.setdefault(str(owner.recipe), set()).add(reference.recipe)
             yield from _not_in_file(path, reference, tables, names)
     for owner, look in _looks(sources, recipes):
         waiting.add_looks(owner, [look])
@@ -62,14 +62,13 @@ def _looks(
 ) -> Iterator[tuple[InputReference, Look]]:
     """What the checks look into, with the table or recipe that they are of."""
     for at, recipe in recipes:
-        owner = InputReference(recipe=identifier(str(recipe.get("name"))))
+        owner = InputReference.of_recipe(str(recipe.get("name")))
         yield from ((owner, look) for look in looks(f"{at}.checks", recipe.get("checks")))
     for at, source in sources:
         tables = source.get("tables")
         for index, table in enumerate(tables if isinstance(tables, list) else ()):
             if isinstance(table, dict):
-                slugs = (identifier(str(each.get("slug"))) for each in (source, table))
-                owner = InputReference(**dict(zip(("source", "table"), slugs, strict=True)))
+                owner = InputReference.of_table(str(source.get("slug")), str(table.get("slug")))
                 yield from ((owner, look) for look in looks(f"{at}.tables[{index}].checks", table.get("checks")))
 
 

@@ -319,3 +319,18 @@ class InputReference(Frozen):
         if match is None:
             raise ValueError(f"{text!r} names no input; write source:<source>.<table> or recipe:<name>")
         return cls(**{k: identifier(v) for k, v in match.groupdict().items() if v})
+
+    @classmethod
+    def of_table(cls, source: str, table: str) -> InputReference:
+        """To a source's table, by their slugs."""
+        return cls(source=identifier(source), table=identifier(table))
+
+    @classmethod
+    def of_recipe(cls, name: str) -> InputReference:
+        """To a recipe, by its name."""
+        return cls(recipe=identifier(name))
+
+    @property
+    def text(self) -> str:
+        """As recipes and checks write it, with identifiers."""
+        return f"recipe:{self.recipe}" if self.recipe is not None else f"source:{self.source}.{self.table}"

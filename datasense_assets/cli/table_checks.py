@@ -47,7 +47,7 @@ def column_problems(manifest: Manifest, org: Organization) -> list[Problem]:
 
     A table that nobody has loaded yet, or looked into, is passed over: its checks are looked over when they are run.
     """
-    from datasense_assets.catalog.models import InputReference, identifier
+    from datasense_assets.catalog.models import InputReference
     from datasense_assets.recipes.errors import RecipeErrors
     from datasense_assets.recipes.inputs import resolve_reference
     from datasense_assets.recipes.parsing import parse_checks
@@ -55,7 +55,7 @@ def column_problems(manifest: Manifest, org: Organization) -> list[Problem]:
     problems: list[Problem] = []
     for i, source in enumerate(manifest.sources):
         for j, table in enumerate(source.tables or ()):
-            reference = InputReference(source=identifier(source.slug), table=identifier(table.slug))
+            reference = InputReference.of_table(source.slug, table.slug)
             ref = resolve_reference(reference, org) if table.checks else None
             if ref is None:
                 continue

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
-from datasense_assets.catalog.models import Organization, RecipeRow, SourceColumn, identifier
+from datasense_assets.catalog.models import InputReference, Organization, RecipeRow, SourceColumn, identifier
 from datasense_assets.catalog.snapshot import SnapshotScope, read_snapshot
 from datasense_assets.catalog.state import (
     AffectedRecipe,
@@ -144,7 +144,7 @@ def note_removed(catalog: Connection, plan: SyncPlan, table_id: int, table: str)
 
         refresh_lineage(catalog, org)
     names = {row.id: row.name for row in org.recipes} if org is not None else {}
-    reference = f"source:{identifier(plan.source.slug)}.{identifier(table)}"
+    reference = InputReference.of_table(plan.source.slug, table).text
     users = [names[each.recipe_id] for each in impact_of_deleting(catalog, plan.org.id, [reference])]
     change = replace(TABLE_REMOVED, affects=_affected(users, (), {}))
     record_schema_changes(catalog, table_id, run_id=plan.run_id, changes=[change])

@@ -25,7 +25,9 @@ def compiled_lineage(
     recipe: Recipe, spec_hash: str, compiled: Compiled, inputs: Mapping[str, TableRef]
 ) -> RecipeLineage:
     """The lineage of a recipe that was compiled against these inputs. Names and types only, never a value."""
-    tables = {inputs[alias].table: _reference(text) for alias, text in recipe.inputs.items() if alias in inputs}
+    tables = {
+        inputs[alias].table: InputReference.parse(text).text for alias, text in recipe.inputs.items() if alias in inputs
+    }
     personal = personal_columns(compiled, inputs.values())
     columns = tuple(
         RecipeColumn(name, kind_of(dtype).value, personal=name in personal) for name, dtype in compiled.schema.items()
@@ -43,11 +45,6 @@ def compiled_lineage(
 
 def _of_rows(use: Use, sources: Iterable[Source], tables: Mapping[str, str]) -> list[ColumnUse]:
     return [ColumnUse(None, use, Point(tables[table], column)) for table, column in sources]
-
-
-def _reference(text: str) -> str:
-    parsed = InputReference.parse(text)
-    return f"recipe:{parsed.recipe}" if parsed.recipe is not None else f"source:{parsed.source}.{parsed.table}"
 
 
 def refresh_lineage(connection: Connection, org: Organization) -> list[str]:

@@ -19,7 +19,7 @@ from datasense_assets.catalog.lineage import (
     RecipeLineage,
     State,
 )
-from datasense_assets.catalog.models import InputReference, identifier
+from datasense_assets.catalog.models import InputReference
 from datasense_assets.catalog.state.discovery import SchemaChange
 from datasense_assets.catalog.tables import recipe_column_uses, recipe_columns, recipe_lineage
 
@@ -89,13 +89,13 @@ def read_lineage(connection: Connection, org_id: int) -> LineageGraph:
     """
     tables: dict[str, LineageTable] = {}
     for row in connection.execute(text(_TABLES), {"org": org_id}).mappings():
-        reference = f"source:{identifier(row['source'])}.{identifier(row['table_slug'])}"
+        reference = InputReference.of_table(row["source"], row["table_slug"]).text
         columns = {each["name"]: LineageColumn(**each) for each in row["columns"]}
         address = f"{row['source']}/{row['table_slug']}"
         tables[reference] = LineageTable(reference, address, row["title"] or "", "current", columns)
     edges: list[Edge] = []
     for row in connection.execute(text(_RECIPES), {"org": org_id}).mappings():
-        reference = f"recipe:{identifier(row['name'])}"
+        reference = InputReference.of_recipe(row["name"]).text
         columns = {each["name"]: LineageColumn(**each) for each in row["columns"]}
         state: State = "unknown" if row["current"] is None else "current" if row["current"] else "stale"
         reads = tuple(dict.fromkeys(_reference(each) for each in row["inputs"]))
@@ -110,7 +110,7 @@ def read_lineage(connection: Connection, org_id: int) -> LineageGraph:
 
 
 def _reference(row: Mapping[str, Any]) -> str:
-    return f"recipe:{row['recipe']}" if row["recipe"] is not None else f"source:{row['source']}.{row['table']}"
+    return InputReference(source=row["source"], table=row["table"], recipe=row["recipe"]).text
 
 
 def _with_missing(tables: dict[str, LineageTable], edges: Iterable[Edge]) -> dict[str, LineageTable]:
@@ -158,7 +158,7 @@ def impact_of_schema_changes(connection: Connection, table_id: int, changes: Seq
     }
     if row is None or not any(columns.values()):
         return []
-    reference = f"source:{identifier(row.source)}.{identifier(row.table_slug)}"
+    reference = InputReference.of_table(row.source, row.table_slug).text
     return impact(
         read_lineage(connection, row.org_id),
         gone=[Point(reference, name) for name in columns["removed"]],

@@ -145,7 +145,7 @@ def check_recipe_table(
         last = read_checks(connection, owner)
     with target.connect() as warehouse:
         own = org.model_copy(update={"recipes": (row,)})
-        ref = resolve_reference(InputReference(recipe=identifier(row.name)), own, warehouse, schema=target.schema)
+        ref = resolve_reference(InputReference.of_recipe(row.name), own, warehouse, schema=target.schema)
         if ref is None:
             outcome = not_run(row.checks, "it has not been built yet")
         else:

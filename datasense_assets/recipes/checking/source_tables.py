@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from datasense_assets.catalog.models import InputReference, Organization, Source, SourceTable, identifier, table_name
+from datasense_assets.catalog.models import InputReference, Organization, Source, SourceTable, table_name
 from datasense_assets.catalog.state.checks import CheckOwner, read_checks, record_checks
 from datasense_assets.recipes.checking.evaluate import run_checks
 from datasense_assets.recipes.checking.naming import kind_of_check
@@ -66,7 +66,7 @@ def look(
     """Run the checks, and write nothing down; nothing is asked where there are none."""
     if not table.checks:
         return CheckOutcome(())
-    reference = InputReference(source=identifier(source.slug), table=identifier(table.slug))
+    reference = InputReference.of_table(source.slug, table.slug)
     with catalog.connect() as connection:
         history = read_history(connection, CheckOwner(table_id=table.id))
         with_references = with_referenced(connection, org, table.checks)
