@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from datasense_assets.catalog.models import InputReference
 from datasense_assets.recipes.language.conditions import AllOf, AnyOf, Comparison, Condition, Not
-from datasense_assets.recipes.language.values import MAX_ITEMS, ColumnName, Scalar, Shape, Text
+from datasense_assets.recipes.language.values import MAX_ITEMS, ColumnName, Scalar, Shape, Text, WrittenReference
 
 MAX_CHECKS = 200
 FEWEST_LOADS, MOST_LOADS = 8, 100
@@ -36,14 +36,6 @@ def _span(text: str) -> str:
         raise PydanticCustomError(
             "bad_literal", "is {value}; write a span such as '36 hours', '2 days' or '1 week'", {"value": repr(text)}
         )
-    return text
-
-
-def _reference(text: str) -> str:
-    try:
-        InputReference.parse(text)
-    except ValueError as error:
-        raise PydanticCustomError("invalid_value", "{reason}", {"reason": str(error)}) from None
     return text
 
 
@@ -160,7 +152,7 @@ class ExistsInCheck(CheckBase):
 
     check: Literal["exists_in"]
     column: ColumnName
-    in_: Annotated[str, AfterValidator(_reference)] = Field(alias="in")
+    in_: WrittenReference = Field(alias="in")
     to: ColumnName | None = None
 
     @property

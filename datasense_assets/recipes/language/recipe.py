@@ -14,17 +14,9 @@ from datasense_assets.recipes.language.derived import LabelValues
 from datasense_assets.recipes.language.output import Output
 from datasense_assets.recipes.language.steps import Step
 from datasense_assets.recipes.language.tables import Join, Union
-from datasense_assets.recipes.language.values import ColumnName, Shape, Text
+from datasense_assets.recipes.language.values import ColumnName, Shape, Text, WrittenReference
 
 MAX_STEPS = 100
-
-
-def _reference(text: str) -> str:
-    try:
-        InputReference.parse(text)
-    except ValueError as error:
-        raise PydanticCustomError("invalid_value", "{reason}", {"reason": str(error)}) from None
-    return text
 
 
 def _recipe_name(text: str) -> str:
@@ -41,7 +33,7 @@ class RecipeModel(Shape):
     name: Annotated[str, Field(pattern=NAME_PATTERN), AfterValidator(_recipe_name)]
     title: Text | None = None
     description: Text | None = None
-    inputs: dict[ColumnName, Annotated[str, AfterValidator(_reference)]] = Field(min_length=1, max_length=100)
+    inputs: dict[ColumnName, WrittenReference] = Field(min_length=1, max_length=100)
     steps: list[Step] = Field(default_factory=list, max_length=MAX_STEPS)
     output: Output = Field(default_factory=Output)
     checks: Checks = Field(default_factory=list)

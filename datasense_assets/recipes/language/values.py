@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from datasense_assets.catalog.models import POSTGRES_NAME_BYTES
+from datasense_assets.catalog.models import POSTGRES_NAME_BYTES, InputReference
 
 MAX_ITEMS = 10_000
 MAX_DEPTH = 60
@@ -48,6 +48,14 @@ def _new_name(text: str) -> str:
     return text
 
 
+def _reference(text: str) -> str:
+    try:
+        InputReference.parse(text)
+    except ValueError as error:
+        raise PydanticCustomError("invalid_value", "{reason}", {"reason": str(error)}) from None
+    return text
+
+
 def _scalar(value: Any) -> Any:
     if isinstance(value, str):
         return _storable(value)
@@ -71,6 +79,9 @@ ColumnName = Annotated[str, AfterValidator(_name)]
 
 NewName = Annotated[str, AfterValidator(_new_name)]
 """The name of a column that the step makes: at most 63 bytes."""
+
+WrittenReference = Annotated[str, AfterValidator(_reference)]
+"""A table or recipe as `InputReference.parse` reads it; kept as it is written."""
 
 Text = Annotated[str, AfterValidator(_storable)]
 """Any text that PostgreSQL can store."""
