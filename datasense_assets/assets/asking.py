@@ -64,15 +64,11 @@ def wanted_resources(context: dg.AssetExecutionContext, org: Organization, sourc
 
 def window_of(org: Organization, source: Source, reading: Reading) -> Window | None:
     """The stretch of time that a backfill reads; None for any other reading."""
-    from datasense_assets.connectors.base import Window
-    from datasense_assets.ingest.windows import partition_window
+    from datasense_assets.ingest.windows import range_window
 
     if reading.mode is not Mode.BACKFILL:
         return None
-    every = source.partitions.every
-    first = partition_window(reading.first, every, org.timezone)
-    last = partition_window(reading.last, every, org.timezone)
-    return Window(start=first.start, end=last.end)
+    return range_window(reading.first, reading.last, source.partitions.every, org.timezone)
 
 
 def changed_since(context: dg.AssetExecutionContext) -> datetime:
