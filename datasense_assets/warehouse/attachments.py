@@ -107,7 +107,7 @@ class Attachments:
         where = sql.Identifier(schema, new)
         renames = []
         for name, unique, definition in self.indexes:
-            temporary = _temporary(schema, name)
+            temporary = temporary_name(schema, name)
             statement = sql.SQL("CREATE {}INDEX {} ON {} USING {}").format(
                 sql.SQL("UNIQUE " if unique else ""), sql.Identifier(temporary), where, _from_catalog(definition)
             )
@@ -115,7 +115,7 @@ class Attachments:
                 renames.append((temporary, name))
         for name, definition in self.constraints:
             # a constraint's own name is free on another table, but its index's is not: the same detour for both
-            temporary = _temporary(schema, name)
+            temporary = temporary_name(schema, name)
             statement = sql.SQL("ALTER TABLE {} ADD CONSTRAINT {} {}").format(
                 where, sql.Identifier(temporary), _from_catalog(definition)
             )
@@ -191,7 +191,8 @@ def _oid(connection: psycopg.Connection, schema: str, table: str) -> int:
     return int(row[0])
 
 
-def _temporary(schema: str, name: str) -> str:
+def temporary_name(schema: str, name: str) -> str:
+    """What is made beside a table, view or index of the schema goes by this name until it takes its place."""
     return f"_ds_new_{hashlib.sha256(f'{schema}.{name}'.encode()).hexdigest()[:16]}"
 
 

@@ -20,7 +20,7 @@ from time import monotonic
 import psycopg
 from psycopg import sql
 
-from datasense_assets.warehouse.attachments import Attachments, read_attachments, refusing
+from datasense_assets.warehouse.attachments import Attachments, read_attachments, refusing, temporary_name
 from datasense_assets.warehouse.columns import ColumnSpec, IndexSpec, comment_on, declared
 from datasense_assets.warehouse.errors import DatabaseUnavailable, SwapRefused, WarehouseError
 from datasense_assets.warehouse.reading import what_stays
@@ -104,7 +104,7 @@ def replace_table(
         psycopg.Error: the SELECT itself failed (a value does not fit its type, a column is not there).
     """
     limits = limits or SessionLimits()
-    new = f"_ds_new_{_digest(f'{schema}.{table}')}"
+    new = temporary_name(schema, table)
     with _in_turn(connection, schema, table, limits):
         old = _what_hangs_on(connection, schema, table)
         _create(connection, schema, new, columns)
@@ -153,7 +153,7 @@ def replace_view(
                     old.grant_on(connection, schema, name)
             return lost
 
-        new = f"_ds_new_{_digest(f'{schema}.{name}')}"
+        new = temporary_name(schema, name)
         create_view(connection, schema, new, columns, select)
         # a plain count would leave out what makes the columns; of whole rows nothing is left out
         reading = sql.SQL("SELECT count(*), count(made) FROM {} AS made").format(sql.Identifier(schema, new))
