@@ -25,7 +25,7 @@ from datasense_assets.settings import get_settings
 from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.kubernetes import chart
 from datasense_assets_tests.places import free_port
-from datasense_assets_tests.platform.running import HASTE, ROOT, Platform, until
+from datasense_assets_tests.platform.running import HASTE, ROOT, Platform, hear_sigint, until
 from datasense_assets_tests.stand_ins.kubernetes import Cluster, serve
 from examples.kobo_faults import Fault
 from examples.kobo_stand_in import serve as serve_kobo
@@ -119,7 +119,7 @@ def _process(name: str, words: list[str], home: Path, environment: dict[str, str
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+            preexec_fn=hear_sigint,
         )
     try:
         yield

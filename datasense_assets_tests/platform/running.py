@@ -42,6 +42,24 @@ def http_client() -> httpx.Client:
     return httpx.Client(transport=httpx.HTTPTransport(retries=5, limits=limits), timeout=60)
 
 
+def hear_sigint() -> None:
+    """For processes that tests stop: one that inherits an ignored SIGINT is deaf to it, and Dagster's to SIGTERM."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def home_of_process(folder: Path, patch: pytest.MonkeyPatch, **variables: str) -> Iterator[Path]:
+    """This process works in the folder, with the project's dagster.yaml and these variables of the environment."""
+    (folder / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    for name, value in {"DATASENSE_HOME": str(folder), **variables}.items():
+        patch.setenv(name, value)
+    get_settings.cache_clear()
+    catalog_engine.cache_clear()
+    yield folder
+    catalog_engine.cache_clear()
+    get_settings.cache_clear()
+
+
 def until(what: str, check: Callable[[], T], *, seconds: float = 90.0) -> T:
     """The first true answer of `check`; fails naming `what` when none comes.
 
@@ -155,8 +173,7 @@ class Platform:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # an inherited ignored SIGINT would make it deaf to being stopped
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+                preexec_fn=hear_sigint,
             )
         try:
             until("the webserver answers", lambda: self._answers(process, log), seconds=seconds)

@@ -12,21 +12,16 @@ import pytest
 from datasense_assets.catalog.state import RunLimit, set_run_limit
 from datasense_assets.running.coordinator import TaggingRunCoordinator
 from datasense_assets.running.owners import catalog_engine
-from datasense_assets.settings import get_settings
-from datasense_assets_tests.platform.running import ROOT
+from datasense_assets_tests.platform.running import home_of_process
 
 
 @pytest.fixture
 def instance(platform_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setenv("DATASENSE_DATABASE_URL", platform_url)
-    monkeypatch.setenv("DATASENSE_HOME", str(tmp_path))
-    get_settings.cache_clear()
-    catalog_engine.cache_clear()
-    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
+    with (
+        home_of_process(tmp_path, monkeypatch, DATASENSE_DATABASE_URL=platform_url) as folder,
+        dg.DagsterInstance.from_config(str(folder)) as made,
+    ):
         yield made
-    catalog_engine.cache_clear()
-    get_settings.cache_clear()
 
 
 def held(instance: dg.DagsterInstance) -> dict[tuple[str, str], int]:

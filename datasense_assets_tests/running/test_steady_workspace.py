@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from datasense_assets.running import workspace as steady
 from datasense_assets.running.workspace import SteadyWorkspace
 from datasense_assets_tests.conftest import fresh_database
 from datasense_assets_tests.places import free_port
-from datasense_assets_tests.platform.running import HASTE, ROOT, Platform, until
+from datasense_assets_tests.platform.running import HASTE, ROOT, Platform, hear_sigint, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -61,8 +60,7 @@ class Served:
                 cwd=self.folder,
                 stdout=log,
                 stderr=log,
-                # an inherited ignored SIGINT would make it deaf to SIGTERM too
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+                preexec_fn=hear_sigint,
             )
         self.stack.callback(self.end, name)
         until(f"{name} answers", lambda: self.answers(name), seconds=60)

@@ -15,18 +15,13 @@ from dagster._core.scheduler.instigation import InstigatorType, TickData, TickSt
 from sqlalchemy.event import listen
 
 from datasense_assets.running.storage import pooled_engine, storage_url
-from datasense_assets.settings import get_settings
-from datasense_assets_tests.platform.running import ROOT, until
+from datasense_assets_tests.platform.running import home_of_process, until
 
 
 @pytest.fixture
 def home(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    monkeypatch.setenv("DATASENSE_DATABASE_URL", database_url)
-    monkeypatch.setenv("DATASENSE_HOME", str(tmp_path))
-    get_settings.cache_clear()
-    yield tmp_path
-    get_settings.cache_clear()
+    with home_of_process(tmp_path, monkeypatch, DATASENSE_DATABASE_URL=database_url) as folder:
+        yield folder
 
 
 def backends(url: str) -> set[int]:

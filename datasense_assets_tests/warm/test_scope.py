@@ -11,11 +11,10 @@ import psycopg
 import pytest
 
 from datasense_assets.assets.graph import load_definitions
-from datasense_assets.running.owners import catalog_engine
 from datasense_assets.running.warm.cleaning import as_before
 from datasense_assets.running.warm.task import RunIsGone, execute, run_named_in
-from datasense_assets.settings import get_settings
-from datasense_assets_tests.warm.conftest import ROOT, RedisServer, redis_server
+from datasense_assets_tests.platform.running import home_of_process
+from datasense_assets_tests.warm.conftest import RedisServer, redis_server
 
 ALL = "__ASSET_JOB"
 
@@ -50,20 +49,12 @@ def instance(
             ('{"version": 1, "name": "totals", "inputs": {"rows": "source:s1.rows"}, "steps": []}',),
         )
         assert connection.execute("SELECT count(*) FROM datasense.sources").fetchone() == (5000,)
-    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster.yaml").read_text(encoding="utf-8"), encoding="utf-8")
-    for name, value in (
-        ("DATASENSE_DATABASE_URL", database_url),
-        ("DATASENSE_HOME", str(tmp_path)),
-        ("DAGSTER_HOME", str(tmp_path)),
-        ("DATASENSE_REDIS_URL", broker.url),
+    variables = {"DATASENSE_DATABASE_URL": database_url, "DATASENSE_REDIS_URL": broker.url}
+    with (
+        home_of_process(tmp_path, monkeypatch, DAGSTER_HOME=str(tmp_path), **variables),
+        dg.DagsterInstance.get() as made,
     ):
-        monkeypatch.setenv(name, value)
-    get_settings.cache_clear()
-    catalog_engine.cache_clear()
-    with dg.DagsterInstance.get() as made:
         yield made
-    catalog_engine.cache_clear()
-    get_settings.cache_clear()
 
 
 def built_for(instance: dg.DagsterInstance, *paths: str, job: str = ALL) -> tuple[set[str], set[str], dg.Definitions]:
